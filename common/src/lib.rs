@@ -14,7 +14,17 @@
 //! | [`trainer_protocol`] | frames between an agent and its trainer child |
 //! | [`subjects`], [`wire`] | names on the bus and the versioned MessagePack envelope |
 
+pub mod chain;
 pub mod config;
+pub mod digest;
 pub mod ids;
+pub mod job_key;
+pub mod manifest;
+pub mod messages;
+pub mod plan;
+pub mod registry;
+pub mod slot;
+pub mod subjects;
 pub mod trainer_protocol;
 pub mod units;
+pub mod wire;

@@ -44,7 +44,10 @@ pub mod exit_code {
 pub enum ToTrainer {
     Start(Box<Start>),
     /// Stop soon. With `checkpoint`, save one first (the reply is `Checkpoint`, then `Yielded`).
-    Stop { reason: String, checkpoint: bool },
+    Stop {
+        reason: String,
+        checkpoint: bool,
+    },
 }
 
 /// Everything one attempt needs; the child opens no network connection and reads no configuration.
@@ -109,18 +112,41 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromTrainer {
-    Ready { protocol: u32, pid: u32, versions: BTreeMap<String, String> },
+    Ready {
+        protocol: u32,
+        pid: u32,
+        versions: BTreeMap<String, String>,
+    },
     Stage(Stage),
     Epoch(EpochReport),
-    Memory { allocated_mib: Mib, reserved_mib: Mib },
-    BatchAdjusted { from: u32, to: u32, accumulation: u32, reason: String },
+    Memory {
+        allocated_mib: Mib,
+        reserved_mib: Mib,
+    },
+    BatchAdjusted {
+        from: u32,
+        to: u32,
+        accumulation: u32,
+        reason: String,
+    },
     /// Whole on disk (written, fsynced, renamed) below `<scratch>/ckpt`.
-    Checkpoint { dir: PathBuf, model: String, epoch: u32 },
+    Checkpoint {
+        dir: PathBuf,
+        model: String,
+        epoch: u32,
+    },
     /// Told before the trainer halves the micro-batch (`recovered`) or exits with `OUT_OF_MEMORY`.
-    OutOfMemory { micro_batch: u32, recovered: bool, message: String },
+    OutOfMemory {
+        micro_batch: u32,
+        recovered: bool,
+        message: String,
+    },
     Done(Done),
     Yielded,
-    Failed { kind: FailureKind, message: String },
+    Failed {
+        kind: FailureKind,
+        message: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,0 +1,211 @@
+//! A plan: which jobs are to run, and why. Written once to the bucket `plans`, never changed.
+
+use crate::digest::Digest;
+use crate::ids::{BadName, DatasetId, JobName, Phase, PlanId};
+use crate::job_key::{JobInputs, JobKey};
+use crate::registry::CommittedRef;
+use crate::trainer_protocol::Precision;
+use crate::units::{Mib, UnixMs};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub id: PlanId,
+    /// Taken out of the id, so that planning twice gives the same plan.
+    pub created: UnixMs,
+    /// Digest of the registry and of the running chains this plan was computed against.
+    pub base_revision: Digest,
+    /// In the order in which they would be placed.
+    pub jobs: Vec<PlannedJob>,
+    /// Where the captures are: a folder URL that every agent can read.
+    pub data_url: String,
+    pub options: PlanOptions,
+    pub traceparent: Option<String>,
+}
+
+/// What the admin asked for, kept for the record.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlanOptions {
+    pub datasets: Vec<DatasetId>,
+    pub only: Vec<Phase>,
+    pub force: Vec<String>,
+    pub downstream: bool,
+    pub priority_datasets: Vec<DatasetId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedJob {
+    pub spec: JobSpec,
+    pub decision: Decision,
+    /// Usual length of this phase and where that is known from.
+    pub expected_ms: u64,
+    pub expected_basis: String,
+}
+
+/// A job as it is handed to an agent, all but the placement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    pub name: JobName,
+    pub inputs: JobInputs,
+    pub tuning: JobTuning,
+    pub need: MemoryNeed,
+    /// Higher runs first.
+    pub priority: i32,
+}
+
+/// What the plan asks for beyond the semantic configuration; the agent's profile refines it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobTuning {
+    pub device: DeviceWish,
+    pub precision: Precision,
+    /// Ceiling for the micro-batch, `None` = as the profile of the device says.
+    pub micro_batch_max: Option<u32>,
+    pub threads: Option<u32>,
+    pub workers: Option<u32>,
+    pub checkpoint_every_epochs: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceWish {
+    /// A GPU where the fleet has one that is large enough, else a CPU.
+    Auto,
+    Gpu,
+    Cpu,
+}
+
+/// Memory a job is placed by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemoryNeed {
+    pub gpu_mib: Mib,
+    pub cpu_mib: Mib,
+    /// Where the figure is from: the configuration, or peaks measured in manifests.
+    pub basis: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Run {
+        reasons: Vec<RunReason>,
+    },
+    UpToDate {
+        committed: CommittedRef,
+    },
+    /// Not in this plan, and why (an excluded parent was never trained, the job runs already …).
+    Blocked {
+        reason: BlockedReason,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunReason {
+    NeverTrained,
+    ConfigChanged {
+        key: String,
+        old: Option<String>,
+        new: Option<String>,
+    },
+    DataChanged {
+        old: Digest,
+        new: Digest,
+    },
+    CodeChanged {
+        old: u32,
+        new: u32,
+    },
+    /// The parent runs in this plan, or has another committed result than the one this was built on.
+    ParentChanged {
+        parent: Phase,
+    },
+    ArtifactMissing {
+        key: String,
+    },
+    Forced {
+        selector: String,
+    },
+}
+
+impl fmt::Display for RunReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_unset = |v: &Option<String>| v.clone().unwrap_or_else(|| "unset".into());
+        match self {
+            RunReason::NeverTrained => write!(f, "never trained"),
+            RunReason::ConfigChanged { key, old, new } => {
+                write!(f, "config {key} changed {} -> {}", or_unset(old), or_unset(new))
+            }
+            RunReason::DataChanged { old, new } => {
+                write!(f, "data changed {} -> {}", old.short(), new.short())
+            }
+            RunReason::CodeChanged { old, new } => write!(f, "mathematics changed v{old} -> v{new}"),
+            RunReason::ParentChanged { parent } => write!(f, "parent {parent} changed"),
+            RunReason::ArtifactMissing { key } => write!(f, "artifact missing: {key}"),
+            RunReason::Forced { selector } => write!(f, "forced by {selector}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockedReason {
+    /// `--only` leaves out a parent that has no committed result.
+    ParentNotTrained { parent: Phase },
+    /// The same dataset is being retrained by another plan.
+    RunningIn { plan: PlanId },
+    /// No capture of the dataset can be read.
+    NoData { message: String },
+}
+
+impl fmt::Display for BlockedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BlockedReason::ParentNotTrained { parent } => {
+                write!(f, "its {parent} was never trained and is not part of this plan")
+            }
+            BlockedReason::RunningIn { plan } => write!(f, "already running in plan {plan}"),
+            BlockedReason::NoData { message } => write!(f, "no data: {message}"),
+        }
+    }
+}
+
+impl Plan {
+    /// An id from the content: the same inputs give the same plan (and a retried apply the same key).
+    pub fn derive_id(base: Digest, jobs: &[PlannedJob], data_url: &str) -> Result<PlanId, BadName> {
+        let mut text = format!("base={base}\ndata={data_url}\n");
+        for job in jobs {
+            let key = job.spec.inputs.key().map_or_else(|| "pending".to_owned(), |k: JobKey| k.to_string());
+            let verb = match &job.decision {
+                Decision::Run { .. } => "run",
+                Decision::UpToDate { .. } => "keep",
+                Decision::Blocked { .. } => "blocked",
+            };
+            text += &format!(
+                "{}={verb} {key} force={} prio={}\n",
+                job.spec.name, job.spec.inputs.force_generation, job.spec.priority
+            );
+            let tree = crate::job_key::flatten(&job.spec.inputs.semantic);
+            tree.iter().for_each(|(k, v)| text += &format!(" {k}={v}\n"));
+        }
+        PlanId::new(format!("p{}", &Digest::of(text.as_bytes()).to_string()[..10]))
+    }
+
+    pub fn job(&self, name: &JobName) -> Option<&PlannedJob> {
+        self.jobs.iter().find(|j| j.spec.name == *name)
+    }
+
+    pub fn to_run(&self) -> impl Iterator<Item = &PlannedJob> {
+        self.jobs.iter().filter(|j| matches!(j.decision, Decision::Run { .. }))
+    }
+
+    /// Jobs by dataset, in the order of phases.
+    pub fn by_dataset(&self) -> BTreeMap<&DatasetId, BTreeMap<Phase, &PlannedJob>> {
+        let mut sets: BTreeMap<&DatasetId, BTreeMap<Phase, &PlannedJob>> = BTreeMap::new();
+        for job in &self.jobs {
+            sets.entry(&job.spec.name.dataset).or_default().insert(job.spec.name.phase, job);
+        }
+        sets
+    }
+}

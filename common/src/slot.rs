@@ -1,0 +1,113 @@
+//! The slot of a job: who may run it now. Bucket `slots`, key = job key, changed by compare-and-swap only.
+//!
+//! ```text
+//!             coordinator                agent: takes it           agent: every third of the lease
+//!   (none) ---------------> Offered ---------------------> Held --------------------> Held (beat + 1)
+//!                           |  ^  \                         |  \
+//!           agent: no room  |  |   \ coordinator: lease ran |   \ agent: ended
+//!                           v  |    \ out, cancelled        |    v
+//!                        Declined    `------> Closed <------'    Finished | Failed | Yielded
+//!                                               |                       |
+//!                                               `--- next attempt: Offered (coordinator) ---'
+//! ```
+//!
+//! One slot per job, not one per attempt. Every write names the attempt it belongs to; both sides read
+//! before they write and write against the revision they read. A holder that finds its slot changed by
+//! somebody else has been fenced: it stops its child and frees the memory.
+
+use crate::digest::Digest;
+use crate::ids::{Attempt, DeviceId, Incarnation, JobId, NodeId};
+use crate::trainer_protocol::Stage;
+use crate::units::Mib;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    pub job: JobId,
+    pub attempt: Attempt,
+    /// Counts the offers of this attempt; a message that names an older one is void.
+    pub offer: u32,
+    pub state: SlotState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// Coordinator: this node may take it.
+    Offered { place: Place },
+    /// Agent: can not take it now.
+    Declined { place: Place, reason: String },
+    /// Agent: it runs here. A raised `beat` renews the lease.
+    Held { place: Place, incarnation: Incarnation, beat: u64, stage: Stage },
+    /// Agent: all files are in the store, the manifest was written last. A claim until it is verified.
+    Finished { place: Place, manifest: Digest, duration_ms: u64 },
+    /// Agent: this attempt is over without a result.
+    Failed { place: Place, failure: Failure },
+    /// Coordinator: nobody may run this attempt any more.
+    Closed { because: String },
+}
+
+/// Where an attempt runs and what it may use there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    pub node: NodeId,
+    pub device: DeviceId,
+    pub reserve_mib: Mib,
+}
+
+/// Why an attempt ended without a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub cause: Cause,
+    pub message: String,
+    /// A whole checkpoint of this attempt lies in the store.
+    pub checkpointed: bool,
+}
+
+/// Whose fault it was; each has its own retry budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Machine, network, driver, disk, store, a killed process, a lease that ran out.
+    Infrastructure,
+    /// It had to yield: a drain or a job of higher priority.
+    Preemption,
+    OutOfMemory,
+    /// NaN or infinite loss.
+    Diverged,
+    /// Captures or configuration can not be used; trying again will not help.
+    UserError,
+}
+
+impl Cause {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Infrastructure => "infrastructure",
+            Cause::Preemption => "preemption",
+            Cause::OutOfMemory => "out of memory",
+            Cause::Diverged => "diverged",
+            Cause::UserError => "user error",
+        }
+    }
+}
+
+impl SlotState {
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            SlotState::Offered { place }
+            | SlotState::Declined { place, .. }
+            | SlotState::Held { place, .. }
+            | SlotState::Finished { place, .. }
+            | SlotState::Failed { place, .. } => Some(place),
+            SlotState::Closed { .. } => None,
+        }
+    }
+
+    /// The memory this state keeps from others.
+    pub fn reserved(&self) -> Option<&Place> {
+        match self {
+            SlotState::Offered { place } | SlotState::Held { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Names on the bus, in one table.
+
+use crate::ids::{NodeId, PlanId};
+
+pub const BUCKET_PLANS: &str = "plans";
+pub const BUCKET_CHAINS: &str = "chains";
+pub const BUCKET_SLOTS: &str = "slots";
+pub const BUCKET_REGISTRY: &str = "registry";
+
+/// Stream of offers, one subject a node; old offers are void, so it may forget.
+pub const STREAM_JOBS: &str = "jobs";
+/// Stream of the audit events.
+pub const STREAM_EVENTS: &str = "events";
+
+/// Every beat of every node.
+pub const BEATS_ALL: &str = "coord.beats.*";
+
+pub fn jobs_of(node: &NodeId) -> String {
+    format!("coord.jobs.{node}")
+}
+
+pub fn beats_of(node: &NodeId) -> String {
+    format!("coord.beats.{node}")
+}
+
+pub fn events_of(plan: &PlanId) -> String {
+    format!("coord.events.{plan}")
+}
