@@ -4,17 +4,12 @@ A wheel is pinned by the sha256 of the whole file. Where only parts of it are re
 wheel's own list of files and their sha256) is pinned too, and every file is checked against that.
 """
 
-import platform
-from typing import NamedTuple
+import hashlib
+import os
+from collections import namedtuple
 
-
-class Wheel(NamedTuple):
-    project: str
-    version: str
-    # machine -> sha256 of the wheel
-    sha256: dict
-    # machine -> sha256 of the wheel's RECORD; only where parts are read
-    record_sha256: dict = {}
+# sha256: machine -> of the wheel; record_sha256: machine -> of its RECORD, only where parts are read.
+Wheel = namedtuple("Wheel", "project version sha256 record_sha256", defaults=[None])
 
 
 # Raise this when a recipe changes what it makes of the same wheels.
@@ -76,14 +71,12 @@ ITEMS = {
 
 def machine():
     """`x86_64` or `aarch64`, as the wheels name it."""
-    name = platform.machine().lower()
+    name = os.uname().machine.lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
 
 def digest(item):
     """One short name for everything that decides what `item` is made of."""
-    import hashlib
-
     wheels, place = ITEMS[item]
     text = repr((RECIPE_VERSION, item, machine(), place, [(w.project, w.version, w.sha256) for w in wheels]))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,72 @@
+# Two commands matter: `make retrain` and `make test`. Everything is fetched and built on the way.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build retrain test lint bench clean
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+COORD := $(TARGET)/release/coord
+
+# The sample captures of `make retrain` without DATA.
+SAMPLE := .coord/sample
+SAMPLE_SEED := 7
+SAMPLE_MINUTES := 4
+
+# Settings of `make retrain`. Relative paths start at the folder the command was typed in (also with `make -C`).
+DATA ?=
+DATASETS ?=
+OUTPUT ?=
+ARGS ?=
+CALLER := $(or $(PWD),$(CURDIR))
+export DATA OUTPUT CALLER
+
+help: ## this list
+	@echo 'make retrain   retrain what is stale, on this machine (sample captures)'
+	@echo '               DATA=folder  DATASETS="hcrl_sa set_01"  OUTPUT=folder  ARGS="--force"'
+	@echo 'make test      every test'
+	@echo 'make build     the release programs: coord, node-agent, trainer'
+	@echo 'make setup     only fetch what is needed (libtorch, nats-server) into .deps'
+	@echo 'make lint      format, clippy, licences and bans'
+	@echo 'make bench     the benchmarks'
+	@echo 'make clean     remove build products; .deps, .coord and outputs stay'
+
+setup:
+	@$(PYTHON) scripts/setup.py
+
+build:
+	@$(PYTHON) scripts/setup.py --quiet
+	@$(CARGO) build --release -p coordinator -p node-agent -p trainer
+
+# Made beside and renamed, so that an interrupted run leaves no half sample.
+$(SAMPLE): | build
+	@rm -rf $@.new && mkdir -p $(dir $@)
+	@$(COORD) data sample --seed $(SAMPLE_SEED) --minutes $(SAMPLE_MINUTES) $@.new
+	@mv $@.new $@
+
+retrain: build $(if $(DATA),,| $(SAMPLE))
+	@absolute() { (cd "$$CALLER" && realpath -m -- "$$1"); }; \
+	data=$$(absolute "$${DATA:-$(CURDIR)/$(SAMPLE)}") && \
+	output=$$(absolute "$${OUTPUT:-$(CURDIR)/outputs/retraining}") && \
+	exec $(COORD) local run --data "$$data" $(if $(DATASETS),--datasets $(DATASETS)) --output-dir "$$output" $(ARGS)
+
+# The programs are built too, because some tests start them; in one command with the tests, so that both
+# see the same features of each dependency and nothing is built twice.
+test:
+	@$(PYTHON) scripts/setup.py --tests --quiet
+	@$(CARGO) build --workspace --bins --tests
+	@$(CARGO) test --workspace
+
+lint:
+	@$(PYTHON) scripts/setup.py --lint --quiet
+	@$(CARGO) fmt --all --check
+	@.deps/bin/cargo-deny --all-features --log-level warn check bans licenses sources
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+bench:
+	@$(PYTHON) scripts/setup.py --quiet
+	@$(CARGO) bench --workspace --benches
+
+clean:
+	@$(CARGO) clean
