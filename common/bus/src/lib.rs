@@ -1,1 +1,32 @@
-//! placeholder until the room is furnished
+//! The only door to the message bus: core NATS, JetStream streams and key buckets, at the level of bytes.
+//! What the bytes mean is known in `common`; nothing outside this room uses async-nats.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`bus`] | the trait [`Bus`]: publish, subscribe, request, durable streams |
+//! | [`kv`] | the trait [`Kv`]: get, compare-and-swap, list, watch |
+//! | [`stream`] | consumers and deliveries of durable streams |
+//! | [`layout`] | every bucket, stream and subject name in one table, with limits |
+//! | [`error`] | [`BusError`] and its class: transient, conflict, permanent |
+//! | [`retry`] | bounded, jittered repetition of what failed in passing |
+//! | [`key`], [`headers`] | revisions, sequences, key and subject rules; headers |
+//!
+//! May touch: sockets of the bus. Must not know: what a job is.
+
+pub mod bus;
+pub mod error;
+pub mod headers;
+pub mod key;
+pub mod kv;
+pub mod layout;
+pub mod retry;
+pub mod stream;
+
+pub use bus::{Bus, BusInfo, Message, Messages, SharedBus};
+pub use error::{BusError, ErrorClass, Result};
+pub use headers::Headers;
+pub use key::{Revision, Sequence};
+pub use kv::{Entry, Kv, KvEvent, KvWatch, SharedKv};
+pub use layout::{BusLayout, StreamLayout, names};
+pub use retry::{Backoff, retry_transient};
+pub use stream::{ConsumerSpec, Deliver, Deliveries, Delivery};
