@@ -55,6 +55,7 @@ retrain: build $(if $(DATA),,| $(SAMPLE))
 # see the same features of each dependency and nothing is built twice.
 test:
 	@$(PYTHON) scripts/setup.py --tests --quiet
+	@$(PYTHON) scripts/tests/test_deps.py
 	@$(CARGO) build --workspace --bins --tests
 	@$(CARGO) test --workspace
 

@@ -18,7 +18,7 @@ def from_os_error(error):
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SetupError(
             f"the disk is full ({where})",
-            "free about 1.2 GB, or point XDG_CACHE_HOME at a larger disk, and run it again",
+            "free about 1.5 GB, or point XDG_CACHE_HOME at a larger disk, and run it again",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return SetupError(

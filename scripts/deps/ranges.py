@@ -4,8 +4,10 @@ The parts are written at their own offsets into a sparse file of the wheel's siz
 the same for a whole wheel and for this one; what was left out are holes that nobody reads.
 """
 
+import http.client
 import io
 import os
+import ssl
 import sys
 import time
 import urllib.error
@@ -13,7 +15,9 @@ import urllib.request
 import zipfile
 
 CONNECT_LIMIT_S = 60
+# Without any progress; an answer that brought something starts the count anew.
 ATTEMPTS = 5
+RETRY_PAUSE_S = 1
 BLOCK = 1 << 18
 # Two wanted parts closer than this are read in one request.
 JOIN_GAP = 1 << 18
@@ -36,6 +40,8 @@ def _copy(url, file, first, last, progress):
     """Writes bytes first..=last of the wheel at the same offset of `file`; goes on where a broken line stopped."""
     at, failures = first, 0
     while at <= last:
+        began = at
+        reason = "the server ended its answer early"
         try:
             with _open(url, at, last) as answer:
                 file.seek(at)
@@ -43,12 +49,14 @@ def _copy(url, file, first, last, progress):
                     file.write(block)
                     at += len(block)
                     progress(len(block))
-                    failures = 0
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            failures += 1
+        # Not OSError: that would swallow a full disk.
+        except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
+            reason = str(error)
+        if at <= last:
+            failures = failures + 1 if at == began else 1
             if failures == ATTEMPTS:
-                raise NoRanges(str(error)) from error
-            time.sleep(failures)
+                raise NoRanges(reason)
+            time.sleep(failures * RETRY_PAUSE_S)
 
 
 class _Wheel(io.RawIOBase):

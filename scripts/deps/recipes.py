@@ -68,14 +68,16 @@ def _libtorch(tree, scratch):
 
 def _torch_wheel(scratch):
     url = wheels.address(TORCH, scratch)
-    if url is not None:
-        path = os.path.join(scratch, "parts.whl")
-        try:
-            ranges.fetch(url, _wanted, path, "libtorch")
-            return path
-        except (ranges.NoRanges, zipfile.BadZipFile) as reason:
-            _say(f"the wheel cannot be read in parts ({reason}); fetching all of it (531 MB)")
-    return wheels.download(TORCH, scratch)
+    if url is None:
+        _say("pip does not tell where the wheel is; fetching all of it (531 MB)")
+        return wheels.download(TORCH, scratch)
+    path = os.path.join(scratch, "parts.whl")
+    try:
+        ranges.fetch(url, _wanted, path, "libtorch")
+    except (ranges.NoRanges, zipfile.BadZipFile) as reason:
+        _say(f"the wheel cannot be read in parts ({reason}); fetching all of it (531 MB)")
+        return wheels.download(TORCH, scratch)
+    return path
 
 
 def _wanted(entry):

@@ -14,10 +14,13 @@ PIP_LIMIT_S = 1800
 GLIBC_MINORS = range(28, 4, -1)
 
 
-def _pip(arguments):
+def _pip(arguments, scratch):
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    # pip's own copies go beside ours: /tmp may be a small memory disk.
+    environment = dict(os.environ, TMPDIR=scratch)
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PIP_LIMIT_S)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+                              timeout=PIP_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise SetupError(f"pip gave no answer for {PIP_LIMIT_S} s", "look at the network and run it again") from None
     if "No module named pip" in done.stderr:
@@ -50,7 +53,7 @@ def address(wheel, scratch):
     that has another file): the caller then downloads the whole wheel."""
     report = os.path.join(scratch, "report.json")
     done = _pip(["install", "--dry-run", "--quiet", "--ignore-installed", "--target", os.path.join(scratch, "none"),
-                 "--report", report, *_selection(wheel)])
+                 "--report", report, *_selection(wheel)], scratch)
     if done.returncode != 0:
         return None
     with open(report, encoding="utf-8") as file:
@@ -63,7 +66,7 @@ def address(wheel, scratch):
 def download(wheel, scratch):
     """The whole wheel as a file in `scratch`, its sha256 checked."""
     folder = os.path.join(scratch, wheel.project)
-    done = _pip(["download", "--quiet", "--no-cache-dir", "--dest", folder, *_selection(wheel)])
+    done = _pip(["download", "--quiet", "--no-cache-dir", "--dest", folder, *_selection(wheel)], scratch)
     if done.returncode != 0:
         raise _explained(wheel, done.stderr)
     (name,) = os.listdir(folder)
@@ -83,11 +86,12 @@ def _explained(wheel, stderr):
     last = lines[-1] if lines else "no reason given"
     text = stderr.lower()
     if "no space left" in text:
-        return SetupError("the disk is full (pip)", "free about 1.2 GB (TMPDIR and the cache) and run it again")
-    if any(sign in text for sign in ("connection", "name resolution", "timed out", "temporary failure", "proxy")):
+        return SetupError("the disk is full (pip)", "free about 1.5 GB and run it again")
+    unreachable = ("connection", "name resolution", "timed out", "temporary failure", "proxy", "network")
+    if any(sign in text for sign in unreachable) or "no matching distribution" in text:
         return SetupError(
-            f"pip could not reach its package index for {wheel.project}=={wheel.version}: {last}",
-            "connect this machine (or set `pip config set global.index-url/proxy`) and run it again; what was "
+            f"pip could not get {wheel.project}=={wheel.version} ({last})",
+            "is this machine connected? Then look at `pip config list` (index, proxy). Run it again: what was "
             "fetched before is kept",
         )
     return SetupError(f"pip could not fetch {wheel.project}=={wheel.version}: {last}",
