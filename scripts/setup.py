@@ -67,7 +67,9 @@ def _is_there(item, told):
     from deps import stamps
 
     # LIBTORCH may name the very folder we are to fill.
-    chosen = os.path.realpath(os.environ.get("LIBTORCH", DEPS)) != os.path.realpath(os.path.join(DEPS, "libtorch"))
+    chosen = os.path.realpath(os.environ.get("LIBTORCH", DEPS)) != os.path.realpath(
+        os.path.join(DEPS, "libtorch")
+    )
     if item == "libtorch" and chosen and ("LIBTORCH" in os.environ or "LIBTORCH_USE_PYTORCH" in os.environ):
         from deps import present
 

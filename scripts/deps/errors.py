@@ -25,4 +25,6 @@ def from_os_error(error):
             f"no right to write {where}",
             "give yourself that right, or point XDG_CACHE_HOME at a folder of yours, and run it again",
         )
-    return SetupError(f"{error.strerror or error} ({where})", "mend that and run it again: nothing is half done")
+    return SetupError(
+        f"{error.strerror or error} ({where})", "mend that and run it again: nothing is half done"
+    )

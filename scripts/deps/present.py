@@ -38,8 +38,10 @@ def _pytorch(environment):
     script = "import importlib.metadata as m; print(m.version('torch'))"
     done = _ask(["python3", "-c", script])
     if done is None:
-        raise SetupError("LIBTORCH_USE_PYTORCH is set but python3 has no torch",
-                         f"install torch=={LIBTORCH_VERSION} there, or unset LIBTORCH_USE_PYTORCH")
+        raise SetupError(
+            "LIBTORCH_USE_PYTORCH is set but python3 has no torch",
+            f"install torch=={LIBTORCH_VERSION} there, or unset LIBTORCH_USE_PYTORCH",
+        )
     _check_version(done, "LIBTORCH_USE_PYTORCH", environment)
     return f"libtorch {done} of python3's torch"
 
@@ -47,8 +49,10 @@ def _pytorch(environment):
 def _check_version(version, origin, environment):
     if version.split("+")[0] == LIBTORCH_VERSION or "LIBTORCH_BYPASS_VERSION_CHECK" in environment:
         return
-    raise SetupError(f"{origin} is libtorch {version}; tch is built for {LIBTORCH_VERSION}",
-                     f"use {LIBTORCH_VERSION}, or unset the variable to have it fetched")
+    raise SetupError(
+        f"{origin} is libtorch {version}; tch is built for {LIBTORCH_VERSION}",
+        f"use {LIBTORCH_VERSION}, or unset the variable to have it fetched",
+    )
 
 
 def nats_server():
@@ -64,8 +68,10 @@ def nats_server():
         if match is None:
             refused.append(f"{path} was refused: it does not tell its version")
         elif (int(match[1]), int(match[2])) < NATS_MINIMUM:
-            refused.append(f"{path} {match[0].lstrip('v')} was refused: message TTLs and KV limit markers need "
-                           f">= {NATS_MINIMUM[0]}.{NATS_MINIMUM[1]}")
+            refused.append(
+                f"{path} {match[0].lstrip('v')} was refused: message TTLs and KV limit markers need "
+                f">= {NATS_MINIMUM[0]}.{NATS_MINIMUM[1]}"
+            )
         else:
             return path, refused
     return None, refused
@@ -75,8 +81,12 @@ def build_tools():
     """Raises when what the build itself needs is missing."""
     hints = {
         "cargo": "install Rust (https://rustup.rs)",
-        os.environ.get("CC", "cc").split()[0]: "install a C compiler (Debian/Ubuntu: `apt install build-essential`)",
-        os.environ.get("CXX", "c++").split()[0]: "install a C++ compiler (Debian/Ubuntu: `apt install build-essential`)",
+        os.environ.get("CC", "cc").split()[
+            0
+        ]: "install a C compiler (Debian/Ubuntu: `apt install build-essential`)",
+        os.environ.get("CXX", "c++").split()[
+            0
+        ]: "install a C++ compiler (Debian/Ubuntu: `apt install build-essential`)",
     }
     for name, mend in hints.items():
         if shutil.which(name) is None:
@@ -85,8 +95,9 @@ def build_tools():
 
 def _ask(command):
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                              timeout=ASK_LIMIT_S)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=ASK_LIMIT_S
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else None

@@ -1,7 +1,7 @@
 """Reading only the needed parts of a big wheel over HTTP ranges.
 
-The parts are written at their own offsets into a sparse file of the wheel's size, so that the unpacking code is
-the same for a whole wheel and for this one; what was left out are holes that nobody reads.
+The parts are written at their own offsets into a sparse file of the wheel's size, so that the unpacking
+code is the same for a whole wheel and for this one; what was left out are holes that nobody reads.
 """
 
 import http.client
@@ -28,7 +28,9 @@ class NoRanges(Exception):
 
 
 def _open(url, first, last):
-    request = urllib.request.Request(url, headers={"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"})
+    request = urllib.request.Request(
+        url, headers={"Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
+    )
     answer = urllib.request.urlopen(request, timeout=CONNECT_LIMIT_S)
     if answer.status != 206:
         answer.close()
@@ -37,7 +39,7 @@ def _open(url, first, last):
 
 
 def _copy(url, file, first, last, progress):
-    """Writes bytes first..=last of the wheel at the same offset of `file`; goes on where a broken line stopped."""
+    """Writes bytes first..=last of the wheel at the same offset of `file`; goes on after a broken line."""
     at, failures = first, 0
     while at <= last:
         began = at
@@ -50,7 +52,13 @@ def _copy(url, file, first, last, progress):
                     at += len(block)
                     progress(len(block))
         # Not OSError: that would swallow a full disk.
-        except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            ssl.SSLError,
+            ConnectionError,
+            TimeoutError,
+        ) as error:
             reason = str(error)
         if at <= last:
             failures = failures + 1 if at == began else 1
@@ -91,7 +99,8 @@ class _Wheel(io.RawIOBase):
 
 
 def fetch(url, wanted, path, label):
-    """Makes `path` a sparse copy of the wheel at `url` that holds the entries for which `wanted(name)` is true.
+    """Makes `path` a sparse copy of the wheel at `url`, holding the entries for which `wanted(name)` is true.
+
     Unchecked: the caller checks each file against a pinned list. Raises NoRanges."""
     try:
         with _open(url, 0, 0) as answer:
@@ -139,7 +148,9 @@ class Progress:
         percent = self.done * 100 // self.total
         if percent >= self.told + step:
             self.told = percent - percent % step
-            print(f"{self.label}: {self.told} %", end="\r" if self.live else "\n", file=sys.stderr, flush=True)
+            print(
+                f"{self.label}: {self.told} %", end="\r" if self.live else "\n", file=sys.stderr, flush=True
+            )
 
     def close(self):
         if self.live:

