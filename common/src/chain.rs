@@ -131,8 +131,10 @@ impl ChainRecord {
                         JobState::Open { attempt: Attempt::FIRST, backoff_ms: 0 }
                     }
                 }
-                Decision::UpToDate { committed } => JobState::UpToDate { committed: committed.clone() },
-                Decision::Blocked { .. } => continue,
+                Decision::UpToDate { committed } | Decision::Excluded { committed: Some(committed), .. } => {
+                    JobState::UpToDate { committed: committed.clone() }
+                }
+                Decision::Blocked { .. } | Decision::Excluded { committed: None, .. } => continue,
             };
             let record = JobRecord {
                 spec: job.spec.clone(),

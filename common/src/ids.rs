@@ -237,3 +237,8 @@ impl fmt::Display for Incarnation {
         write!(f, "{:x}", self.0)
     }
 }
+
+/// Revision of one key of a bucket, as the bus gave it; only grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);

@@ -94,6 +94,11 @@ pub enum Decision {
     UpToDate {
         committed: CommittedRef,
     },
+    /// Left out by `--only`; what it would have run for. Its present result serves its dependents.
+    Excluded {
+        committed: Option<CommittedRef>,
+        reasons: Vec<RunReason>,
+    },
     /// Not in this plan, and why (an excluded parent was never trained, the job runs already …).
     Blocked {
         reason: BlockedReason,
@@ -180,6 +185,7 @@ impl Plan {
             let verb = match &job.decision {
                 Decision::Run { .. } => "run",
                 Decision::UpToDate { .. } => "keep",
+                Decision::Excluded { .. } => "excluded",
                 Decision::Blocked { .. } => "blocked",
             };
             text += &format!(

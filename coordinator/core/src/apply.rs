@@ -1,0 +1,179 @@
+//! Facts into state. Each is checked against what is known: an older revision than the one at hand is
+//! refused, since buckets are watched and read side by side and messages come late or twice.
+
+use crate::state::{ChainSeen, NodeSeen, RegistrySeen, SlotSeen, State, Verified};
+use common::chain::ChainRecord;
+use common::ids::{Attempt, ChainId, JobName, Revision};
+use common::job_key::JobKey;
+use common::messages::NodeBeat;
+use common::plan::Plan;
+use common::registry::RegistryEntry;
+use common::slot::{Slot, SlotState};
+use common::units::Millis;
+
+/// A fact from outside.
+#[derive(Debug, Clone)]
+pub enum Event {
+    PlanSeen { plan: Box<Plan> },
+    ChainSeen { record: Box<ChainRecord>, revision: Revision },
+    ChainGone { id: ChainId },
+    SlotSeen { key: JobKey, slot: Slot, revision: Revision },
+    SlotGone { key: JobKey, revision: Revision },
+    RegistrySeen { entry: Box<RegistryEntry>, revision: Revision },
+    RegistryGone { name: JobName },
+    /// All buckets were read to their end.
+    Loaded,
+    Beat { beat: Box<NodeBeat> },
+    Verified { key: JobKey, attempt: Attempt, outcome: Verified },
+    OfferPublished { key: JobKey, attempt: Attempt, offer: u32 },
+    BusLost,
+    BusBack,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    Yes,
+    No,
+}
+
+/// A fact that was not taken, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("revision {given:?} is older than {known:?}")]
+    Stale { given: Revision, known: Revision },
+    #[error("beat {given} of an agent is older than {known}")]
+    OldBeat { given: u64, known: u64 },
+}
+
+pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Refused> {
+    match event {
+        Event::PlanSeen { plan } => {
+            let fresh = !state.plans.contains_key(&plan.id);
+            state.plans.entry(plan.id.clone()).or_insert(*plan);
+            Ok(changed_if(fresh))
+        }
+        Event::ChainSeen { record, revision } => chain_seen(state, now, *record, revision),
+        Event::ChainGone { id } => {
+            state.active.remove(&id);
+            Ok(changed_if(state.chains.remove(&id).is_some()))
+        }
+        Event::SlotSeen { key, slot, revision } => slot_seen(state, now, key, slot, revision),
+        Event::SlotGone { key, revision } => match state.slots.get(&key) {
+            Some(seen) if seen.revision > revision => {
+                Err(Refused::Stale { given: revision, known: seen.revision })
+            }
+            _ => Ok(changed_if(state.slots.remove(&key).is_some())),
+        },
+        Event::RegistrySeen { entry, revision } => registry_seen(state, *entry, revision),
+        Event::RegistryGone { name } => Ok(changed_if(state.registry.remove(&name).is_some())),
+        Event::Loaded => {
+            state.loaded = true;
+            Ok(Changed::Yes)
+        }
+        Event::Beat { beat } => beat_heard(state, now, *beat),
+        Event::Verified { key, attempt, outcome } => {
+            state.verified.insert((key, attempt), outcome);
+            Ok(Changed::Yes)
+        }
+        Event::OfferPublished { key, attempt, offer } => {
+            state.published.insert(key, (attempt, offer));
+            Ok(Changed::Yes)
+        }
+        Event::BusLost => {
+            state.bus_up = false;
+            Ok(Changed::Yes)
+        }
+        Event::BusBack => {
+            // Renewals and beats could not reach us meanwhile: every clock starts anew.
+            state.bus_up = true;
+            state.slots.values_mut().for_each(|s| s.seen_at = now);
+            state.nodes.values_mut().for_each(|n| n.heard_at = now);
+            Ok(Changed::Yes)
+        }
+    }
+}
+
+fn changed_if(changed: bool) -> Changed {
+    if changed { Changed::Yes } else { Changed::No }
+}
+
+fn chain_seen(
+    state: &mut State,
+    now: Millis,
+    record: ChainRecord,
+    revision: Revision,
+) -> Result<Changed, Refused> {
+    let id = record.id.clone();
+    match state.chains.get(&id) {
+        Some(seen) if seen.revision > revision => {
+            return Err(Refused::Stale { given: revision, known: seen.revision });
+        }
+        Some(seen) if seen.revision == revision => return Ok(Changed::No),
+        _ => {}
+    }
+    for job in record.jobs.values() {
+        if let (Some(key), Some(result)) = (job.key(), job.state.result()) {
+            // An excluded or kept job's inputs are those of now, its result may be of another key.
+            if result.key == key {
+                state.committed.insert(key, result.clone());
+            }
+            state.verified.retain(|(k, _), _| *k != key);
+            state.declined.retain(|(k, _), _| *k != key);
+            state.published.remove(&key);
+        }
+    }
+    if record.is_finished() {
+        state.active.remove(&id);
+    } else {
+        state.active.insert(id.clone());
+    }
+    state.chains.insert(id, ChainSeen { record, revision, seen_at: now });
+    Ok(Changed::Yes)
+}
+
+fn slot_seen(
+    state: &mut State,
+    now: Millis,
+    key: JobKey,
+    slot: Slot,
+    revision: Revision,
+) -> Result<Changed, Refused> {
+    if let Some(seen) = state.slots.get(&key) {
+        if seen.revision > revision {
+            return Err(Refused::Stale { given: revision, known: seen.revision });
+        }
+        if seen.revision == revision {
+            return Ok(Changed::No);
+        }
+    }
+    if let SlotState::Declined { place, .. } = &slot.state {
+        state.declined.insert((key, place.node.clone()), now);
+    }
+    state.slots.insert(key, SlotSeen { slot, revision, seen_at: now });
+    Ok(Changed::Yes)
+}
+
+fn registry_seen(state: &mut State, entry: RegistryEntry, revision: Revision) -> Result<Changed, Refused> {
+    if let Some(seen) = state.registry.get(&entry.name) {
+        if seen.revision > revision {
+            return Err(Refused::Stale { given: revision, known: seen.revision });
+        }
+        if seen.revision == revision {
+            return Ok(Changed::No);
+        }
+    }
+    state.committed.insert(entry.committed.key, entry.committed.clone());
+    state.registry.insert(entry.name.clone(), RegistrySeen { entry, revision });
+    Ok(Changed::Yes)
+}
+
+fn beat_heard(state: &mut State, now: Millis, beat: NodeBeat) -> Result<Changed, Refused> {
+    if let Some(seen) = state.nodes.get(&beat.node)
+        && seen.beat.incarnation == beat.incarnation
+        && seen.beat.seq >= beat.seq
+    {
+        return Err(Refused::OldBeat { given: beat.seq, known: seen.beat.seq });
+    }
+    state.nodes.insert(beat.node.clone(), NodeSeen { beat, heard_at: now });
+    Ok(Changed::Yes)
+}

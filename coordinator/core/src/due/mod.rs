@@ -1,0 +1,109 @@
+//! State into effects. Nothing is remembered between two calls: what is said here follows from what was
+//! observed, and stays said until the observation changes.
+
+mod commit;
+mod lease;
+mod offer;
+mod publish;
+
+use crate::effect::Effect;
+use crate::state::{ChainSeen, State};
+use common::chain::{ChainRecord, JobRecord};
+use common::ids::{Attempt, ChainId, Phase};
+use common::job_key::JobKey;
+use common::units::Millis;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that should happen now. At most one effect a key (see [`Effect::key`]).
+pub fn due(state: &State, now: Millis) -> Vec<Effect> {
+    if !state.loaded || !state.bus_up {
+        return Vec::new();
+    }
+    let mut effects = new_chains(state);
+    let owners = owners(state);
+    let mut waiting = Vec::new();
+    for chain in state.active_chains() {
+        // One write of a record at a time: the first job that needs one goes first, the rest follows when
+        // the write has been seen.
+        let mut writes = chain_writes(state, now, chain, &owners);
+        match writes.next() {
+            Some(write) => effects.push(write),
+            None => waiting.extend(open_jobs(chain).filter(|job| is_owner(&owners, job))),
+        }
+    }
+    effects.extend(lease::fence(state));
+    effects.extend(commit::verify(state, now, &waiting));
+    effects.extend(offer::offers(state, now, &waiting));
+    effects.extend(publish::publish(state));
+    let mut said = BTreeSet::new();
+    effects.retain(|e| said.insert(e.key()));
+    effects
+}
+
+/// An open job of a chain, ready to be judged.
+#[derive(Clone, Copy)]
+pub(crate) struct OpenJob<'a> {
+    pub chain: &'a ChainSeen,
+    pub phase: Phase,
+    pub job: &'a JobRecord,
+    pub key: JobKey,
+    pub attempt: Attempt,
+    pub backoff: Millis,
+}
+
+pub(crate) fn open_jobs(chain: &ChainSeen) -> impl Iterator<Item = OpenJob<'_>> {
+    chain.record.jobs.iter().filter_map(move |(phase, job)| {
+        let common::chain::JobState::Open { attempt, backoff_ms } = job.state else { return None };
+        let key = job.key()?;
+        Some(OpenJob { chain, phase: *phase, job, key, attempt, backoff: Millis(backoff_ms) })
+    })
+}
+
+/// Of several chains that hold the same job, the one that runs it; the others wait for its result.
+pub(crate) fn owners(state: &State) -> BTreeMap<JobKey, ChainId> {
+    let mut owners = BTreeMap::new();
+    for chain in state.active_chains() {
+        for job in open_jobs(chain) {
+            owners.entry(job.key).or_insert_with(|| chain.record.id.clone());
+        }
+    }
+    owners
+}
+
+fn is_owner(owners: &BTreeMap<JobKey, ChainId>, job: &OpenJob<'_>) -> bool {
+    owners.get(&job.key) == Some(&job.chain.record.id)
+}
+
+/// Plans that were applied and have no chains yet (the apply is one write; the chains follow from it).
+fn new_chains(state: &State) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for plan in state.plans.values() {
+        for dataset in plan.by_dataset().into_keys() {
+            let id = ChainId { plan: plan.id.clone(), dataset: dataset.clone() };
+            if !state.chains.contains_key(&id)
+                && let Some(record) = ChainRecord::from_plan(plan, &id)
+            {
+                effects.push(Effect::CreateChain { record });
+            }
+        }
+    }
+    effects
+}
+
+/// Writes of the chain that its own record, the slots and the store ask for.
+fn chain_writes<'a>(
+    state: &'a State,
+    now: Millis,
+    chain: &'a ChainSeen,
+    owners: &'a BTreeMap<JobKey, ChainId>,
+) -> impl Iterator<Item = Effect> + 'a {
+    open_jobs(chain).filter_map(move |job| {
+        let written = match state.committed.get(&job.key) {
+            Some(done) => Some(crate::transition::up_to_date(&chain.record, job.phase, done.clone())),
+            None if !is_owner(owners, &job) => None,
+            None => commit::of_finished(state, &job).or_else(|| lease::ended(state, now, &job)),
+        };
+        let (record, notes) = written?;
+        Some(Effect::WriteChain { record, expected: chain.revision, notes })
+    })
+}

@@ -1,0 +1,89 @@
+//! What should happen, as values. One interpreter in the shell performs them; an effect that is already
+//! under way is recognised by its [`EffectKey`] and not started twice.
+
+use common::chain::ChainRecord;
+use common::digest::Digest;
+use common::ids::{Attempt, ChainId, JobId, JobName, NodeId, Revision};
+use common::job_key::JobKey;
+use common::messages::JobOffer;
+use common::registry::RegistryEntry;
+use common::slot::Slot;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// A plan was applied: make the chain of one of its datasets, if it is not there.
+    CreateChain { record: ChainRecord },
+    /// Replace the record, if it is still at `expected`.
+    WriteChain { record: ChainRecord, expected: Revision, notes: Vec<Note> },
+    /// Create (`None`) or replace the slot, if it is still at `expected`.
+    WriteSlot { key: JobKey, slot: Slot, expected: Option<Revision>, notes: Vec<Note> },
+    /// Tell the node. Harmless when said twice: the message has an id, and the slot decides.
+    PublishOffer { offer: Box<JobOffer> },
+    /// Ask the store whether the manifest has this digest and names only whole objects.
+    Verify { job: JobId, key: JobKey, attempt: Attempt, manifest: Digest },
+    /// Leave the marker `committed` beside the run, then make it the version in use.
+    Publish { entry: Box<RegistryEntry>, expected: Option<Revision> },
+}
+
+/// What an effect is about; two effects with the same key are never under way together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EffectKey {
+    Chain(ChainId),
+    Slot(JobKey),
+    Offer(JobKey, Attempt, u32),
+    Verify(JobKey, Attempt),
+    Registry(JobName),
+}
+
+impl Effect {
+    pub fn key(&self) -> EffectKey {
+        match self {
+            Effect::CreateChain { record } | Effect::WriteChain { record, .. } => {
+                EffectKey::Chain(record.id.clone())
+            }
+            Effect::WriteSlot { key, .. } => EffectKey::Slot(*key),
+            Effect::PublishOffer { offer } => EffectKey::Offer(offer.key, offer.attempt, offer.offer),
+            Effect::Verify { key, attempt, .. } => EffectKey::Verify(*key, *attempt),
+            Effect::Publish { entry, .. } => EffectKey::Registry(entry.name.clone()),
+        }
+    }
+}
+
+/// A line for the audit stream, told when the write it belongs to succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub job: JobId,
+    pub attempt: Option<Attempt>,
+    pub node: Option<NodeId>,
+    pub kind: NoteKind,
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteKind {
+    Unlocked,
+    Offered,
+    Committed,
+    UpToDate,
+    Retried,
+    Failed,
+    Skipped,
+    Fenced,
+    AttemptRaised,
+}
+
+impl NoteKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoteKind::Unlocked => "unlocked",
+            NoteKind::Offered => "offered",
+            NoteKind::Committed => "committed",
+            NoteKind::UpToDate => "up_to_date",
+            NoteKind::Retried => "retried",
+            NoteKind::Failed => "failed",
+            NoteKind::Skipped => "skipped",
+            NoteKind::Fenced => "fenced",
+            NoteKind::AttemptRaised => "attempt_raised",
+        }
+    }
+}

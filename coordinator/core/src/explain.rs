@@ -1,0 +1,121 @@
+//! Why a job is not running: every reason, per node and device, and whether waiting can help.
+
+use crate::due::{OpenJob, open_jobs, owners};
+use crate::placement::{DeviceBlocked, Fleet, declined, need_on};
+use crate::state::State;
+use crate::view::{JobView, verify_trouble, view};
+use common::chain::PastAttempt;
+use common::ids::{ChainId, JobId, JobName, PlanId};
+use common::messages::DeviceKind;
+use common::units::{Mib, Millis};
+use serde::Serialize;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Why {
+    pub job: JobId,
+    pub view: JobView,
+    pub reasons: Vec<Reason>,
+    pub past: Vec<PastAttempt>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// A parent has no result yet.
+    WaitsForParent { parent: JobName, view: JobView },
+    /// Another plan runs the very same job; its result will serve.
+    SameJobRunsIn { plan: PlanId },
+    BackOff { left_ms: u64 },
+    /// No agent was ever heard.
+    NoNodes,
+    /// No device of the fleet will ever take it; the nearest one is named.
+    Impossible { need_mib: Mib, kind: DeviceKind, nearest: Option<(String, Mib)> },
+    /// Every device of the right kind, with what keeps it.
+    NoRoomNow { need_mib: Mib, devices: Vec<DeviceBlocked> },
+    /// Room is there: the offer goes out with the next decision.
+    AboutToBeOffered,
+    OfferedTo { place: String, since_ms: u64 },
+    /// Finished; the store has not confirmed it yet.
+    BeingVerified { trouble: Option<String> },
+    /// The coordinator can not reach the bus.
+    BusAway,
+}
+
+/// `None` for a job that no chain holds.
+pub fn explain(state: &State, now: Millis, id: &JobId) -> Option<Why> {
+    let current = view(state, id)?;
+    let chain_id = ChainId { plan: id.plan.clone(), dataset: id.name.dataset.clone() };
+    let chain = state.chains.get(&chain_id)?;
+    let past = chain.record.jobs.get(&id.name.phase)?.past.clone();
+    let mut reasons = Vec::new();
+    if !state.bus_up {
+        reasons.push(Reason::BusAway);
+    }
+    match &current {
+        JobView::Blocked => {
+            let parents = chain.record.jobs.get(&id.name.phase)?.spec.inputs.parents.keys();
+            for parent in parents {
+                let parent_id = chain_id.job(*parent);
+                if let Some(view) = view(state, &parent_id)
+                    && !matches!(view, JobView::Committed { .. } | JobView::UpToDate { .. })
+                {
+                    reasons.push(Reason::WaitsForParent { parent: parent_id.name, view });
+                }
+            }
+        }
+        JobView::Ready { .. } | JobView::Retrying { .. } => {
+            let job = open_jobs(chain).find(|j| j.phase == id.name.phase)?;
+            reasons.extend(why_waiting(state, now, &job));
+        }
+        JobView::Offered { place, .. } => {
+            let since_ms = open_jobs(chain)
+                .find(|j| j.phase == id.name.phase)
+                .and_then(|j| state.slots.get(&j.key))
+                .map_or(0, |s| now.since(s.seen_at).0);
+            reasons.push(Reason::OfferedTo { place: format!("{} {}", place.node, place.device), since_ms });
+        }
+        JobView::Verifying { .. } => {
+            reasons.push(Reason::BeingVerified { trouble: verify_trouble(state, id) });
+        }
+        _ => {}
+    }
+    Some(Why { job: id.clone(), view: current, reasons, past })
+}
+
+fn why_waiting(state: &State, now: Millis, job: &OpenJob<'_>) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if let Some(owner) = owners(state).get(&job.key)
+        && *owner != job.chain.record.id
+    {
+        reasons.push(Reason::SameJobRunsIn { plan: owner.plan.clone() });
+        return reasons;
+    }
+    let waited = now.since(job.chain.seen_at);
+    if waited < job.backoff {
+        reasons.push(Reason::BackOff { left_ms: job.backoff.0 - waited.0 });
+    }
+    let fleet = Fleet::of(state, now);
+    if fleet.rooms.is_empty() {
+        reasons.push(Reason::NoNodes);
+        return reasons;
+    }
+    let spec = &job.job.spec;
+    let declined = declined(state, &job.key, now);
+    let kind = fleet.kind_for(spec);
+    let need_mib = need_on(spec, kind);
+    let blocked = fleet.blockers(spec, &declined);
+    if blocked.len() < fleet.rooms.len() {
+        if reasons.is_empty() {
+            reasons.push(Reason::AboutToBeOffered);
+        }
+    } else if blocked.iter().all(|b| b.blocker.is_never()) {
+        let of_kind = fleet.rooms.iter().filter(|r| r.kind == kind);
+        let nearest = of_kind.max_by_key(|r| r.budget_mib);
+        let nearest = nearest.map(|r| (format!("{} {} ({})", r.node, r.device, r.model), r.budget_mib));
+        reasons.push(Reason::Impossible { need_mib, kind, nearest });
+    } else {
+        let devices = blocked.into_iter().filter(|b| !b.blocker.is_never()).collect();
+        reasons.push(Reason::NoRoomNow { need_mib, devices });
+    }
+    reasons
+}

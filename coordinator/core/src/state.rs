@@ -1,0 +1,120 @@
+//! What the coordinator has observed. Nothing else: no intention, no half-done change.
+
+use crate::options::Options;
+use common::chain::ChainRecord;
+use common::ids::{Attempt, ChainId, DeviceId, JobName, NodeId, PlanId, Revision};
+use common::job_key::JobKey;
+use common::messages::NodeBeat;
+use common::plan::Plan;
+use common::registry::{CommittedRef, RegistryEntry};
+use common::slot::Slot;
+use common::units::Millis;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Clone)]
+pub struct State {
+    pub options: Options,
+    /// All buckets have been read to their end once; before that nothing is decided.
+    pub loaded: bool,
+    /// The bus answers. While it does not, silence proves nothing and no lease runs out.
+    pub bus_up: bool,
+    pub plans: BTreeMap<PlanId, Plan>,
+    pub chains: BTreeMap<ChainId, ChainSeen>,
+    /// Chains with a job that is not over; what `due` walks through.
+    pub active: BTreeSet<ChainId>,
+    pub slots: BTreeMap<JobKey, SlotSeen>,
+    pub registry: BTreeMap<JobName, RegistrySeen>,
+    pub nodes: BTreeMap<NodeId, NodeSeen>,
+    /// What the store said about a finished attempt.
+    pub verified: BTreeMap<(JobKey, Attempt), Verified>,
+    /// Results by key, from chains and registry: a key is never run again once it is here.
+    pub committed: BTreeMap<JobKey, CommittedRef>,
+    /// Offers whose message went out, by this process.
+    pub published: BTreeMap<JobKey, (Attempt, u32)>,
+    /// When a node last declined a job.
+    pub declined: BTreeMap<(JobKey, NodeId), Millis>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ChainSeen {
+    pub record: ChainRecord,
+    pub revision: Revision,
+    /// When this revision arrived here; back-offs count from it.
+    pub seen_at: Millis,
+}
+
+#[derive(Debug, Clone)]
+pub struct SlotSeen {
+    pub slot: Slot,
+    pub revision: Revision,
+    /// When this revision arrived here; leases and offers count from it.
+    pub seen_at: Millis,
+}
+
+#[derive(Debug, Clone)]
+pub struct RegistrySeen {
+    pub entry: RegistryEntry,
+    pub revision: Revision,
+}
+
+#[derive(Debug, Clone)]
+pub struct NodeSeen {
+    pub beat: NodeBeat,
+    pub heard_at: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verified {
+    /// Manifest and every object it names are there.
+    Whole,
+    /// Something is missing or differs: this attempt has no result.
+    Broken(String),
+    /// The store could not be asked; ask again later.
+    Unavailable { at: Millis, message: String },
+}
+
+impl State {
+    pub fn new(options: Options) -> State {
+        State {
+            options,
+            loaded: false,
+            bus_up: true,
+            plans: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            active: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            registry: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            verified: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            published: BTreeMap::new(),
+            declined: BTreeMap::new(),
+        }
+    }
+
+    pub fn is_reachable(&self, node: &NodeId, now: Millis) -> bool {
+        self.nodes
+            .get(node)
+            .is_some_and(|n| now.since(n.heard_at) <= self.options.unreachable_after())
+    }
+
+    /// Chains that are not over, oldest plan first: of two that hold the same job, the first runs it.
+    pub fn active_chains(&self) -> Vec<&ChainSeen> {
+        let mut chains: Vec<&ChainSeen> = self.active.iter().filter_map(|id| self.chains.get(id)).collect();
+        chains.sort_by(|a, b| {
+            (a.record.plan_created, &a.record.id).cmp(&(b.record.plan_created, &b.record.id))
+        });
+        chains
+    }
+
+    /// Memory that slots keep on a device, whoever runs them.
+    pub fn slots_on<'a>(
+        &'a self,
+        node: &'a NodeId,
+        device: &'a DeviceId,
+    ) -> impl Iterator<Item = (&'a JobKey, &'a SlotSeen)> {
+        self.slots.iter().filter(move |(_, seen)| {
+            seen.slot.state.reserved().is_some_and(|p| p.node == *node && p.device == *device)
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! A chain record into the next one. Each function returns the new record and what to tell about it; the
+//! caller writes it against the revision it read, so a change is made whole or not at all.
+
+use crate::effect::{Note, NoteKind};
+use crate::options::Options;
+use common::chain::{ChainRecord, JobRecord, JobState, PAST_MAX, PastAttempt};
+use common::ids::{Attempt, JobName, NodeId, Phase};
+use common::job_key::ParentResult;
+use common::registry::CommittedRef;
+use common::slot::Cause;
+
+/// Commit of a verified result and unlock of its dependents, in one record.
+pub fn commit(
+    record: &ChainRecord,
+    phase: Phase,
+    committed: CommittedRef,
+    node: Option<NodeId>,
+    duration_ms: u64,
+) -> (ChainRecord, Vec<Note>) {
+    let attempt = committed.attempt;
+    let mut next = record.clone();
+    let mut notes = Vec::new();
+    if let Some(job) = next.jobs.get_mut(&phase) {
+        let text = format!("manifest {}", committed.manifest.short());
+        job.state = JobState::Committed { committed, duration_ms };
+        notes.push(Note {
+            job: record.job_id(phase),
+            attempt: Some(attempt),
+            node,
+            kind: NoteKind::Committed,
+            text,
+        });
+    }
+    settle(&mut next, &mut notes);
+    (next, notes)
+}
+
+/// The very result exists already (another plan made it): nothing to run.
+pub fn up_to_date(record: &ChainRecord, phase: Phase, committed: CommittedRef) -> (ChainRecord, Vec<Note>) {
+    let mut next = record.clone();
+    let mut notes = Vec::new();
+    if let Some(job) = next.jobs.get_mut(&phase) {
+        let text = format!("the same result was committed before, manifest {}", committed.manifest.short());
+        job.state = JobState::UpToDate { committed };
+        notes.push(Note {
+            job: record.job_id(phase),
+            attempt: None,
+            node: None,
+            kind: NoteKind::UpToDate,
+            text,
+        });
+    }
+    settle(&mut next, &mut notes);
+    (next, notes)
+}
+
+/// How an attempt ended without a result.
+pub struct Ended {
+    pub cause: Cause,
+    pub message: String,
+    pub node: Option<NodeId>,
+}
+
+/// The one way on after an attempt without a result, whoever noticed: the next attempt after a pause, or
+/// the end of the job when the budget of this cause is spent.
+pub fn retry(
+    record: &ChainRecord,
+    phase: Phase,
+    ended: Ended,
+    options: &Options,
+) -> Option<(ChainRecord, Vec<Note>)> {
+    let mut next = record.clone();
+    let mut notes = Vec::new();
+    let job = next.jobs.get_mut(&phase)?;
+    let attempt = job.open_attempt()?;
+    let spent = job.retries.entry(ended.cause).or_insert(0);
+    *spent = spent.saturating_add(1);
+    let (spent, budget) = (*spent, options.budget(ended.cause));
+    remember(job, attempt, &ended);
+    let cause = ended.cause.as_str();
+    let kind = if spent > budget {
+        let message = if budget == 0 {
+            ended.message.clone()
+        } else {
+            format!("{} ({cause}: {spent} attempts, budget {budget} retries)", ended.message)
+        };
+        job.state = JobState::Failed { cause: ended.cause, message };
+        NoteKind::Failed
+    } else {
+        let backoff_ms = backoff_ms(options, spent, attempt);
+        job.state = JobState::Open { attempt: attempt.next(), backoff_ms };
+        NoteKind::Retried
+    };
+    notes.push(Note {
+        job: record.job_id(phase),
+        attempt: Some(attempt),
+        node: ended.node,
+        kind,
+        text: format!("{cause}: {}", ended.message),
+    });
+    settle(&mut next, &mut notes);
+    Some((next, notes))
+}
+
+/// A higher attempt number without a failure: the slot has seen higher ones (an earlier plan's).
+pub fn raise_attempt(
+    record: &ChainRecord,
+    phase: Phase,
+    attempt: Attempt,
+) -> Option<(ChainRecord, Vec<Note>)> {
+    let mut next = record.clone();
+    let job = next.jobs.get_mut(&phase)?;
+    job.open_attempt()?;
+    job.state = JobState::Open { attempt, backoff_ms: 0 };
+    let note = Note {
+        job: record.job_id(phase),
+        attempt: Some(attempt),
+        node: None,
+        kind: NoteKind::AttemptRaised,
+        text: "an earlier attempt of the same job is known".into(),
+    };
+    Some((next, vec![note]))
+}
+
+/// Ends every job of `phases` (and what depends on them) that is not over. `None` when there is nothing to
+/// end.
+pub fn cancel(record: &ChainRecord, phases: &[Phase], reason: &str) -> Option<ChainRecord> {
+    let mut next = record.clone();
+    for phase in phases {
+        if let Some(job) = next.jobs.get_mut(phase)
+            && !job.state.is_terminal()
+        {
+            job.state = JobState::Cancelled { reason: reason.to_owned() };
+        }
+    }
+    settle(&mut next, &mut Vec::new());
+    (next != *record).then_some(next)
+}
+
+/// Brings blocked jobs in line with their parents: unlocked when all have results, skipped when one never
+/// will. Run after every change, so that no record ever holds a job that waits for nothing.
+pub fn settle(record: &mut ChainRecord, notes: &mut Vec<Note>) {
+    for phase in Phase::ALL {
+        let Some(job) = record.jobs.get(&phase) else { continue };
+        if job.state != JobState::Blocked {
+            continue;
+        }
+        let parents: Vec<Phase> = job.spec.inputs.parents.keys().copied().collect();
+        let mut inputs = job.spec.inputs.clone();
+        let mut lost = None;
+        for parent in parents {
+            let Some(parent_job) = record.jobs.get(&parent) else { continue };
+            match parent_job.state.result() {
+                Some(result) => inputs = inputs.with_parent(parent, result.manifest),
+                None if parent_job.state.is_terminal() => lost = lost.or(Some(parent)),
+                None => {}
+            }
+        }
+        let pending = inputs.parents.values().any(|p| *p == ParentResult::Pending);
+        let id = record.job_id(phase);
+        let because = lost.map(|parent| JobName::new(record.id.dataset.clone(), parent));
+        let Some(job) = record.jobs.get_mut(&phase) else { continue };
+        job.spec.inputs = inputs;
+        let (kind, text) = match because {
+            Some(because) => {
+                let text = format!("{because} has no result");
+                job.state = JobState::Skipped { because };
+                (NoteKind::Skipped, text)
+            }
+            None if !pending => {
+                job.state = JobState::Open { attempt: Attempt::FIRST, backoff_ms: 0 };
+                (NoteKind::Unlocked, "all parents have results".to_owned())
+            }
+            None => continue,
+        };
+        notes.push(Note { job: id, attempt: None, node: None, kind, text });
+    }
+}
+
+fn remember(job: &mut JobRecord, attempt: Attempt, ended: &Ended) {
+    job.past.push(PastAttempt {
+        attempt,
+        node: ended.node.clone(),
+        cause: ended.cause,
+        message: ended.message.clone(),
+    });
+    let beyond = job.past.len().saturating_sub(PAST_MAX);
+    job.past.drain(..beyond);
+}
+
+/// Doubling pause with a jitter of up to a quarter. The jitter comes from the attempt number, since this
+/// room knows no randomness; jobs that failed together still part, as their attempts differ in time.
+fn backoff_ms(options: &Options, spent: u32, attempt: Attempt) -> u64 {
+    let doubled = options.backoff_base.0.saturating_mul(1u64 << spent.saturating_sub(1).min(20));
+    let capped = doubled.min(options.backoff_max.0);
+    let jitter = u64::from(attempt.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56; // 0 to 255
+    capped + capped / 4 * jitter / 256
+}
