@@ -69,7 +69,7 @@ def pinned_sha256(wheel):
 
 
 def address(wheel, scratch):
-    """The http(s) address of the pinned wheel, or None where pip cannot tell (old pip, a local folder, another
+    """The http(s) address of the pinned wheel, or None where pip cannot tell (old pip, local folder, another
     file): the caller then downloads the whole wheel."""
     report = os.path.join(scratch, "report.json")
     done = _pip(

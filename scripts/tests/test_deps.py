@@ -28,7 +28,7 @@ def _wheel(path, fill=b"w"):
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
-    """Serves one file by ranges; of the first `cuts` answers only the share `keep` comes; counts bytes sent."""
+    """Serves one file by ranges; of the first `cuts` answers only the share `keep` comes; counts bytes."""
 
     content, with_ranges, cuts, keep, sent = b"", True, 0, 0.5, 0
 
