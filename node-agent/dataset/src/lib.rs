@@ -1,1 +1,43 @@
-//! placeholder until the room is furnished
+//! CAN captures -> windows -> graphs. Plain arrays; no training library, no async runtime, no network.
+//!
+//! | where | what |
+//! |--|--|
+//! | [`layout`] | finds the captures of a dataset folder |
+//! | [`digest`] | digests of capture files and of a dataset |
+//! | [`read`] | captures of any known form as columns ([`Frames`]), with a budget for bad lines |
+//! | [`window`], `graph` | windows of messages and their graphs |
+//! | [`vocabulary`] | the ids a model knows |
+//! | [`graph_set`], [`batch`] | many graphs in flat arrays, in a file, joined to batches |
+//! | [`split`](mod@split) | validation split that leaks no copy |
+//! | [`prepare`](mod@prepare) | all of it for one dataset, in parallel, cached by content |
+//!
+//! The room reads captures, and writes only where its caller says: a cache folder, a file of digests.
+//! The same captures and settings give the same bytes, whatever the number of threads.
+
+mod atomic;
+pub mod attack;
+pub mod batch;
+pub mod digest;
+mod error;
+mod frames;
+mod graph;
+pub mod graph_set;
+pub mod layout;
+pub mod prepare;
+pub mod read;
+pub mod split;
+pub mod vocabulary;
+pub mod window;
+
+pub use attack::AttackKind;
+pub use batch::{BatchArrays, EdgeOrder};
+pub use digest::{ContentDigest, DatasetDigest, dataset_digest};
+pub use error::{DataError, Result};
+pub use frames::{Frame, Frames};
+pub use graph_set::{CaptureInfo, EDGE_FEATURES, GraphSet, GraphView, NODE_FEATURES};
+pub use layout::{CaptureFile, Layout};
+pub use prepare::{Copies, PrepareConfig, PrepareReport, PrepareTuning, Prepared, Progress, prepare};
+pub use read::{CaptureFormat, ReadOptions, ReadReport, read_capture};
+pub use split::{SplitConfig, SplitKind};
+pub use vocabulary::{Vocabulary, VocabularyScope};
+pub use window::{ChunkRule, EdgeFeatures, WindowConfig};
