@@ -14,18 +14,47 @@ use common::units::Millis;
 /// A fact from outside.
 #[derive(Debug, Clone)]
 pub enum Event {
-    PlanSeen { plan: Box<Plan> },
-    ChainSeen { record: Box<ChainRecord>, revision: Revision },
-    ChainGone { id: ChainId },
-    SlotSeen { key: JobKey, slot: Slot, revision: Revision },
-    SlotGone { key: JobKey, revision: Revision },
-    RegistrySeen { entry: Box<RegistryEntry>, revision: Revision },
-    RegistryGone { name: JobName },
+    PlanSeen {
+        plan: Box<Plan>,
+    },
+    ChainSeen {
+        record: Box<ChainRecord>,
+        revision: Revision,
+    },
+    ChainGone {
+        id: ChainId,
+    },
+    SlotSeen {
+        key: JobKey,
+        slot: Slot,
+        revision: Revision,
+    },
+    SlotGone {
+        key: JobKey,
+        revision: Revision,
+    },
+    RegistrySeen {
+        entry: Box<RegistryEntry>,
+        revision: Revision,
+    },
+    RegistryGone {
+        name: JobName,
+    },
     /// All buckets were read to their end.
     Loaded,
-    Beat { beat: Box<NodeBeat> },
-    Verified { key: JobKey, attempt: Attempt, outcome: Verified },
-    OfferPublished { key: JobKey, attempt: Attempt, offer: u32 },
+    Beat {
+        beat: Box<NodeBeat>,
+    },
+    Verified {
+        key: JobKey,
+        attempt: Attempt,
+        outcome: Verified,
+    },
+    OfferPublished {
+        key: JobKey,
+        attempt: Attempt,
+        offer: u32,
+    },
     BusLost,
     BusBack,
 }

@@ -22,21 +22,40 @@ pub struct Why {
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// A parent has no result yet.
-    WaitsForParent { parent: JobName, view: JobView },
+    WaitsForParent {
+        parent: JobName,
+        view: JobView,
+    },
     /// Another plan runs the very same job; its result will serve.
-    SameJobRunsIn { plan: PlanId },
-    BackOff { left_ms: u64 },
+    SameJobRunsIn {
+        plan: PlanId,
+    },
+    BackOff {
+        left_ms: u64,
+    },
     /// No agent was ever heard.
     NoNodes,
     /// No device of the fleet will ever take it; the nearest one is named.
-    Impossible { need_mib: Mib, kind: DeviceKind, nearest: Option<(String, Mib)> },
+    Impossible {
+        need_mib: Mib,
+        kind: DeviceKind,
+        nearest: Option<(String, Mib)>,
+    },
     /// Every device of the right kind, with what keeps it.
-    NoRoomNow { need_mib: Mib, devices: Vec<DeviceBlocked> },
+    NoRoomNow {
+        need_mib: Mib,
+        devices: Vec<DeviceBlocked>,
+    },
     /// Room is there: the offer goes out with the next decision.
     AboutToBeOffered,
-    OfferedTo { place: String, since_ms: u64 },
+    OfferedTo {
+        place: String,
+        since_ms: u64,
+    },
     /// Finished; the store has not confirmed it yet.
-    BeingVerified { trouble: Option<String> },
+    BeingVerified {
+        trouble: Option<String>,
+    },
     /// The coordinator can not reach the bus.
     BusAway,
 }

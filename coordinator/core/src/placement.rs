@@ -44,16 +44,39 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blocker {
-    Unreachable { silent_ms: u64 },
-    NodeClosed { because: String },
-    DeviceFault { fault: String },
+    Unreachable {
+        silent_ms: u64,
+    },
+    NodeClosed {
+        because: String,
+    },
+    DeviceFault {
+        fault: String,
+    },
     /// Foreign use can not be told, so nothing is promised.
     UseUnknown,
-    WrongKind { wanted: DeviceKind },
-    TooSmall { budget_mib: Mib, need_mib: Mib },
-    NoRoom { need_mib: Mib, free_mib: Mib, holders: Vec<Holder>, foreign_mib: Option<Mib> },
-    Busy { jobs: u32, max_jobs: u32, holders: Vec<Holder> },
-    Declined { again_in_ms: u64, reason: String },
+    WrongKind {
+        wanted: DeviceKind,
+    },
+    TooSmall {
+        budget_mib: Mib,
+        need_mib: Mib,
+    },
+    NoRoom {
+        need_mib: Mib,
+        free_mib: Mib,
+        holders: Vec<Holder>,
+        foreign_mib: Option<Mib>,
+    },
+    Busy {
+        jobs: u32,
+        max_jobs: u32,
+        holders: Vec<Holder>,
+    },
+    Declined {
+        again_in_ms: u64,
+        reason: String,
+    },
 }
 
 impl Blocker {

@@ -13,17 +13,43 @@ use std::fmt;
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum JobView {
     Blocked,
-    Ready { attempt: Attempt },
-    Offered { attempt: Attempt, place: Place },
-    Running { attempt: Attempt, place: Place, stage: Stage },
-    Verifying { attempt: Attempt },
+    Ready {
+        attempt: Attempt,
+    },
+    Offered {
+        attempt: Attempt,
+        place: Place,
+    },
+    Running {
+        attempt: Attempt,
+        place: Place,
+        stage: Stage,
+    },
+    Verifying {
+        attempt: Attempt,
+    },
     /// The attempt ended, the next one follows.
-    Retrying { attempt: Attempt, message: String },
-    Committed { committed: CommittedRef, duration_ms: u64 },
-    UpToDate { committed: CommittedRef },
-    Failed { cause: Cause, message: String },
-    Skipped { because: String },
-    Cancelled { reason: String },
+    Retrying {
+        attempt: Attempt,
+        message: String,
+    },
+    Committed {
+        committed: CommittedRef,
+        duration_ms: u64,
+    },
+    UpToDate {
+        committed: CommittedRef,
+    },
+    Failed {
+        cause: Cause,
+        message: String,
+    },
+    Skipped {
+        because: String,
+    },
+    Cancelled {
+        reason: String,
+    },
 }
 
 impl JobView {
@@ -84,8 +110,7 @@ impl fmt::Display for JobView {
 
 /// The view of one job of the state.
 pub fn view(state: &State, id: &JobId) -> Option<JobView> {
-    let chain_id =
-        common::ids::ChainId { plan: id.plan.clone(), dataset: id.name.dataset.clone() };
+    let chain_id = common::ids::ChainId { plan: id.plan.clone(), dataset: id.name.dataset.clone() };
     let record = &state.chains.get(&chain_id)?.record;
     let job = record.jobs.get(&id.name.phase)?;
     let slot = job.key().and_then(|key| state.slots.get(&key)).map(|s| &s.slot);
@@ -94,8 +119,7 @@ pub fn view(state: &State, id: &JobId) -> Option<JobView> {
 
 /// What the store last said about a finished attempt that could not be verified yet.
 pub fn verify_trouble(state: &State, id: &JobId) -> Option<String> {
-    let chain_id =
-        common::ids::ChainId { plan: id.plan.clone(), dataset: id.name.dataset.clone() };
+    let chain_id = common::ids::ChainId { plan: id.plan.clone(), dataset: id.name.dataset.clone() };
     let job = state.chains.get(&chain_id)?.record.jobs.get(&id.name.phase)?;
     match state.verified.get(&(job.key()?, job.open_attempt()?))? {
         Verified::Unavailable { message, .. } => Some(message.clone()),

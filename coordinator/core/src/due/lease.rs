@@ -64,12 +64,7 @@ pub(super) fn fence(state: &State) -> Vec<Effect> {
             kind: NoteKind::Fenced,
             text: because.into(),
         };
-        effects.push(Effect::WriteSlot {
-            key: *key,
-            slot,
-            expected: Some(seen.revision),
-            notes: vec![note],
-        });
+        effects.push(Effect::WriteSlot { key: *key, slot, expected: Some(seen.revision), notes: vec![note] });
     }
     effects
 }

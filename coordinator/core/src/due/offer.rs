@@ -80,7 +80,9 @@ fn remaining_ms(job: &OpenJob<'_>) -> u64 {
         let own = jobs.get(&phase).map_or(0, |j| j.expected_ms);
         let behind = jobs
             .iter()
-            .filter(|(p, j)| **p > phase && !j.state.is_terminal() && j.spec.inputs.parents.contains_key(&phase))
+            .filter(|(p, j)| {
+                **p > phase && !j.state.is_terminal() && j.spec.inputs.parents.contains_key(&phase)
+            })
             .map(|(p, _)| longest(jobs, *p))
             .max();
         own.saturating_add(behind.unwrap_or(0))
