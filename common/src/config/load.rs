@@ -58,7 +58,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, Problems> {
     for (dataset, leaf) in
         layers.iter().flat_map(|l| &l.overrides).flat_map(|(d, ls)| ls.iter().map(move |l| (d, l)))
     {
-        let key = leaf.key.trim_start_matches("training.").to_owned();
+        let key = without_section(&leaf.key).to_owned();
         datasets.entry(dataset.clone()).or_default().overrides.insert(key, leaf.value.clone());
     }
     let config = Config {
@@ -128,7 +128,11 @@ fn check_keys(schema: &Schema, layer: Layer, problems: &mut Vec<Problem>) -> Che
 fn override_parts(key: &str) -> Option<(&str, &str)> {
     let (dataset, rest) = key.strip_prefix("datasets.")?.split_once('.')?;
     let key = rest.strip_prefix("overrides.")?;
-    Some((dataset, key.strip_prefix("training.").unwrap_or(key)))
+    Some((dataset, without_section(key)))
+}
+
+fn without_section(training_key: &str) -> &str {
+    training_key.strip_prefix("training.").unwrap_or(training_key)
 }
 
 /// Whether a training key is tuning. The list is checked against [`super::Tuning`] by a test.
@@ -142,7 +146,7 @@ pub(super) fn is_tuning(key: &str) -> bool {
         "checkpoint_every_epochs",
         "bad_lines_per_file_max",
     ];
-    let key = key.strip_prefix("training.").unwrap_or(key);
+    let key = without_section(key);
     TOP.contains(&key) || key.contains(".tuning.")
 }
 

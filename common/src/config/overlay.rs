@@ -36,6 +36,12 @@ impl<'a> Overlay<'a> {
     pub fn set(&mut self, leaf: &Written) -> Result<(), Problem> {
         let parts: Vec<&str> = leaf.key.split('.').collect();
         let section = parts[0];
+        let now = parts.iter().try_fold(&self.tree, |at, part| at.get(part));
+        if now == Some(&leaf.value) {
+            // Most of the built-in files: nothing to check.
+            self.origins.insert(leaf.key.clone(), leaf.origin.clone());
+            return Ok(());
+        }
         let mut changed = self.tree[section].clone();
         put(self.schema, &mut changed, &parts, leaf.value.clone());
         // Every leaf is tried alone on values that are right, so the error can only be its own.
