@@ -18,6 +18,11 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether somebody wrote it, rather than the project's defaults.
+    pub fn is_written(&self) -> bool {
+        !matches!(self, Origin::Default | Origin::BuiltIn { .. })
+    }
+
     /// The exact place, for error messages.
     pub fn place(&self) -> String {
         match self {

@@ -46,7 +46,8 @@ impl JobConfig {
             (tuning, rest) => format!("{phase}.{tuning}.{rest}"),
         };
         let (decided_by, origin) = config.origin(&self.dataset, &key);
-        let inherited = decided_by != format!("training.{key}");
+        // "default, by lr" behind most lines would only be noise.
+        let inherited = decided_by != format!("training.{key}") && origin.is_written();
         let decided_by = decided_by.strip_prefix("training.").unwrap_or(&decided_by);
         Some(if inherited { format!("{origin}, by {decided_by}") } else { origin.to_string() })
     }

@@ -29,13 +29,13 @@ fn each_value_names_its_origin() {
         "phase: \"teacher\"",
         "          lr: 0.01  # conf/base.yaml:1, by lr",
         "          epochs: 4  # conf/base.yaml:4",
-        "          epochs: 10  # default, by epochs",
+        "          epochs: 10  # default",
         "          heads: 4  # env COORD_TRAINING__MODELS__GAT__LARGE__HEADS, by models.gat.large.heads",
-        "        seed: 42  # default, by seed",
+        "        seed: 42  # default",
         "      window: 100  # default",
         "  workers: 2  # conf/base.yaml:6",
         "  threads: 1  # flag --set threads=1, by threads",
-        "  micro_batch: null  # default, by micro_batch",
+        "  micro_batch: null  # default",
     ] {
         assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
     }
