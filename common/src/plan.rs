@@ -1,10 +1,10 @@
 //! A plan: which jobs are to run, and why. Written once to the bucket `plans`, never changed.
 
+use crate::config::Tuning;
 use crate::digest::Digest;
 use crate::ids::{BadName, DatasetId, JobName, Phase, PlanId};
 use crate::job_key::{JobInputs, JobKey};
 use crate::registry::CommittedRef;
-use crate::trainer_protocol::Precision;
 use crate::units::{Mib, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,31 +49,11 @@ pub struct PlannedJob {
 pub struct JobSpec {
     pub name: JobName,
     pub inputs: JobInputs,
-    pub tuning: JobTuning,
+    /// Where and how fast; the agent completes it with the profile of its device.
+    pub tuning: Tuning,
     pub need: MemoryNeed,
     /// Higher runs first.
     pub priority: i32,
-}
-
-/// What the plan asks for beyond the semantic configuration; the agent's profile refines it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JobTuning {
-    pub device: DeviceWish,
-    pub precision: Precision,
-    /// Ceiling for the micro-batch, `None` = as the profile of the device says.
-    pub micro_batch_max: Option<u32>,
-    pub threads: Option<u32>,
-    pub workers: Option<u32>,
-    pub checkpoint_every_epochs: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceWish {
-    /// A GPU where the fleet has one that is large enough, else a CPU.
-    Auto,
-    Gpu,
-    Cpu,
 }
 
 /// Memory a job is placed by.

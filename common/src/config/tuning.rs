@@ -16,9 +16,9 @@ pub enum DeviceChoice {
     Cpu,
 }
 
-/// Tuning of one phase; `None` = as the profile of the device says.
+/// Tuning of one phase; `None` = as the profile of the device says. Travels in plans and offers, so fields
+/// of a later version are ignored (misspelt keys of files are refused by the schema of the files).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Tuning {
     pub device: DeviceChoice,
     pub mixed_precision: Precision,

@@ -13,8 +13,14 @@ use common::slot::Slot;
 pub enum Effect {
     /// A plan was applied: make the chain of one of its datasets, if it is not there.
     CreateChain { record: ChainRecord },
-    /// Replace the record, if it is still at `expected`.
-    WriteChain { record: ChainRecord, expected: Revision, notes: Vec<Note> },
+    /// Replace the record, if it is still at `expected` and the slot that the decision rests on is still as
+    /// seen. The performer reads that slot first: a watch that fell behind must not end a lease.
+    WriteChain {
+        record: ChainRecord,
+        expected: Revision,
+        guard: Option<(JobKey, Revision)>,
+        notes: Vec<Note>,
+    },
     /// Create (`None`) or replace the slot, if it is still at `expected`.
     WriteSlot { key: JobKey, slot: Slot, expected: Option<Revision>, notes: Vec<Note> },
     /// Tell the node. Harmless when said twice: the message has an id, and the slot decides.

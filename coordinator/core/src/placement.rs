@@ -2,10 +2,11 @@
 //! device's budget less what slots, running attempts and foreign processes hold.
 
 use crate::state::State;
+use common::config::DeviceChoice;
 use common::ids::{DeviceId, JobId, NodeId};
 use common::job_key::JobKey;
 use common::messages::{DeviceKind, DeviceReport};
-use common::plan::{DeviceWish, JobSpec};
+use common::plan::JobSpec;
 use common::slot::Place;
 use common::units::{Mib, Millis};
 use serde::Serialize;
@@ -169,9 +170,9 @@ impl Fleet {
     /// a CPU.
     pub fn kind_for(&self, spec: &JobSpec) -> DeviceKind {
         match spec.tuning.device {
-            DeviceWish::Gpu => DeviceKind::Gpu,
-            DeviceWish::Cpu => DeviceKind::Cpu,
-            DeviceWish::Auto => {
+            DeviceChoice::Cuda => DeviceKind::Gpu,
+            DeviceChoice::Cpu => DeviceKind::Cpu,
+            DeviceChoice::Auto => {
                 let fits = |r: &Room| r.kind == DeviceKind::Gpu && r.budget_mib >= spec.need.gpu_mib;
                 if self.rooms.iter().any(fits) { DeviceKind::Gpu } else { DeviceKind::Cpu }
             }

@@ -104,6 +104,7 @@ fn chain_writes<'a>(
             None => commit::of_finished(state, &job).or_else(|| lease::ended(state, now, &job)),
         };
         let (record, notes) = written?;
-        Some(Effect::WriteChain { record, expected: chain.revision, notes })
+        let guard = state.slots.get(&job.key).map(|seen| (job.key, seen.revision));
+        Some(Effect::WriteChain { record, expected: chain.revision, guard, notes })
     })
 }

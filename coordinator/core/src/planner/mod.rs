@@ -6,12 +6,11 @@ pub mod predict;
 mod reasons;
 pub mod selector;
 
+use common::config::Tuning;
 use common::digest::Digest;
 use common::ids::{BadName, DatasetId, JobName, Phase, PlanId};
 use common::job_key::{JobInputs, JobKey, ParentResult, code_version};
-use common::plan::{
-    BlockedReason, Decision, JobSpec, JobTuning, MemoryNeed, Plan, PlanOptions, PlannedJob, RunReason,
-};
+use common::plan::{BlockedReason, Decision, JobSpec, MemoryNeed, Plan, PlanOptions, PlannedJob, RunReason};
 use common::registry::{CommittedRef, RegistryEntry};
 use common::units::UnixMs;
 use selector::{BadSelector, Selector};
@@ -69,7 +68,7 @@ pub struct DatasetRequest {
 #[derive(Debug, Clone)]
 pub struct PhaseRequest {
     pub semantic: serde_json::Value,
-    pub tuning: JobTuning,
+    pub tuning: Tuning,
     pub need: MemoryNeed,
     pub expected_ms: u64,
     pub expected_basis: String,

@@ -1,9 +1,10 @@
 //! When and where each job of a plan would run: the placement rules played forward over the fleet as it is.
 
 use crate::planner::chain_ms;
+use common::config::DeviceChoice;
 use common::ids::{JobName, Phase};
 use common::messages::DeviceKind;
-use common::plan::{Decision, DeviceWish, Plan, PlannedJob};
+use common::plan::{Decision, Plan, PlannedJob};
 use common::units::Mib;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -72,10 +73,10 @@ fn ask(job: &PlannedJob, machines: &[Machine]) -> (DeviceKind, Mib) {
     let need = &job.spec.need;
     let gpu_fits = machines.iter().any(|m| m.kind == DeviceKind::Gpu && m.budget_mib >= need.gpu_mib);
     match job.spec.tuning.device {
-        DeviceWish::Cpu => (DeviceKind::Cpu, need.cpu_mib),
-        DeviceWish::Gpu => (DeviceKind::Gpu, need.gpu_mib),
-        DeviceWish::Auto if gpu_fits => (DeviceKind::Gpu, need.gpu_mib),
-        DeviceWish::Auto => (DeviceKind::Cpu, need.cpu_mib),
+        DeviceChoice::Cpu => (DeviceKind::Cpu, need.cpu_mib),
+        DeviceChoice::Cuda => (DeviceKind::Gpu, need.gpu_mib),
+        DeviceChoice::Auto if gpu_fits => (DeviceKind::Gpu, need.gpu_mib),
+        DeviceChoice::Auto => (DeviceKind::Cpu, need.cpu_mib),
     }
 }
 

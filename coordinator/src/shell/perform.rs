@@ -1,0 +1,191 @@
+//! The one interpreter of effects: performs one, and gives back the facts that came of it.
+
+use super::client::{At, Client, ClientError, Written};
+use artifacts::Store;
+use bus::Headers;
+use common::chain::ChainRecord;
+use common::ids::{ChainId, Revision};
+use common::job_key::JobKey;
+use common::manifest::COMMITTED_MARKER;
+use common::messages::{Event as AuditEvent, JobOffer};
+use common::slot::Slot;
+use common::units::{Millis, UnixMs};
+use coordinator_core::state::Verified;
+use coordinator_core::{Effect, Event, Note};
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::Instrument;
+
+/// What effects are performed with.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub client: Client,
+    pub store: Store,
+    /// Clock of the loop.
+    pub started: std::time::Instant,
+}
+
+impl Tools {
+    pub fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as u64)
+    }
+}
+
+/// Facts that came of an effect. Never fails: what could not be done is told and stays due.
+pub(super) async fn perform(tools: &Tools, effect: Effect) -> Vec<Event> {
+    let what = effect.key();
+    match try_perform(tools, effect).await {
+        Ok(facts) => facts,
+        Err(e) => {
+            tracing::warn!(effect = ?what, error = %e, "not done, will be tried again");
+            Vec::new()
+        }
+    }
+}
+
+async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, ClientError> {
+    let client = &tools.client;
+    match effect {
+        Effect::CreateChain { record } => match client.create_chain(&record).await? {
+            Written::Yes(revision) => Ok(vec![chain_seen(record, revision)]),
+            Written::Lost => reread_chain(client, &record.id).await,
+        },
+        Effect::WriteChain { record, expected, guard, notes } => {
+            write_chain(tools, record, expected, guard, notes).await
+        }
+        Effect::WriteSlot { key, slot, expected, notes } => {
+            match client.write_slot(&key, &slot, expected).await? {
+                Written::Yes(revision) => {
+                    tell(tools, &notes, revision, None).await;
+                    Ok(vec![Event::SlotSeen { key, slot, revision }])
+                }
+                Written::Lost => Ok(slot_event(key, client.slot(&key).await?)),
+            }
+        }
+        Effect::PublishOffer { offer } => publish_offer(client, *offer).await,
+        Effect::Verify { job, key, attempt, manifest } => {
+            let span = tracing::info_span!("verify", coord.job = %job.name, coord.attempt = attempt.0);
+            let prefix = common::registry::attempt_prefix(&key, attempt);
+            let found =
+                artifacts::run::verify_run(&tools.store, &prefix, &manifest).instrument(span).await;
+            let outcome = match found {
+                Ok(_) => Verified::Whole,
+                Err(e) if e.is_transient() => {
+                    Verified::Unavailable { at: tools.now(), message: e.to_string() }
+                }
+                Err(e) => Verified::Broken(e.to_string()),
+            };
+            Ok(vec![Event::Verified { key, attempt, outcome }])
+        }
+        Effect::Publish { entry, expected } => {
+            let marker = format!("{}/{COMMITTED_MARKER}", entry.committed.key.run_prefix());
+            let text = format!("{}\n{}\n", entry.committed.attempt, entry.committed.manifest);
+            if let Err(e) = tools.store.put(&marker, text.into_bytes()).await {
+                tracing::warn!(error = %e, "committed marker not written, will be tried again");
+                return Ok(Vec::new());
+            }
+            match client.write_registry(&entry, expected).await? {
+                Written::Yes(revision) => Ok(vec![Event::RegistrySeen { entry, revision }]),
+                Written::Lost => Ok(client
+                    .registry_entry(&entry.name)
+                    .await?
+                    .map(|at| Event::RegistrySeen { entry: Box::new(at.value), revision: at.revision })
+                    .into_iter()
+                    .collect()),
+            }
+        }
+    }
+}
+
+async fn write_chain(
+    tools: &Tools,
+    record: ChainRecord,
+    expected: Revision,
+    guard: Option<(JobKey, Revision)>,
+    notes: Vec<Note>,
+) -> Result<Vec<Event>, ClientError> {
+    let client = &tools.client;
+    if let Some((key, seen)) = guard {
+        let now = client.slot(&key).await?;
+        if now.as_ref().map(|at| at.revision) != Some(seen) {
+            // The slot moved on since: the decision rests on old news.
+            return Ok(slot_event(key, now));
+        }
+    }
+    let kind = notes.first().map_or("settle", |n| n.kind.as_str());
+    let span = tracing::info_span!("chain.write", coord.plan = %record.id.plan, coord.dataset = %record.id.dataset, coord.change = kind);
+    telemetry::set_parent(&span, record.traceparent.as_deref());
+    match client.update_chain(&record, expected).instrument(span).await? {
+        Written::Yes(revision) => {
+            tell(tools, &notes, revision, record.traceparent.clone()).await;
+            Ok(vec![chain_seen(record, revision)])
+        }
+        Written::Lost => reread_chain(client, &record.id).await,
+    }
+}
+
+async fn publish_offer(client: &Client, mut offer: JobOffer) -> Result<Vec<Event>, ClientError> {
+    let span = tracing::info_span!(
+        "send coord.jobs",
+        otel.kind = "producer",
+        messaging.system = "nats",
+        messaging.message.id = offer.message_id(),
+        coord.plan = %offer.job.plan,
+        coord.dataset = %offer.job.name.dataset,
+        coord.phase = %offer.job.name.phase,
+        coord.attempt = offer.attempt.0,
+    );
+    telemetry::set_parent(&span, offer.traceparent.as_deref());
+    async {
+        let mut headers = BTreeMap::new();
+        telemetry::inject(&mut headers);
+        if let Some(own) = headers.get("traceparent") {
+            offer.traceparent = Some(own.clone());
+        }
+        client.publish_offer(&offer, Headers::from_iter(headers)).await
+    }
+    .instrument(span)
+    .await?;
+    let (key, attempt, offer) = (offer.key, offer.attempt, offer.offer);
+    Ok(vec![Event::OfferPublished { key, attempt, offer }])
+}
+
+/// To the log and to the audit stream. Tracking never holds up a job: what can not be told is dropped.
+async fn tell(tools: &Tools, notes: &[Note], revision: Revision, traceparent: Option<String>) {
+    for (i, note) in notes.iter().enumerate() {
+        tracing::info!(job = %note.job.name, plan = %note.job.plan, attempt = note.attempt.map(|a| a.0),
+            node = note.node.as_ref().map(|n| n.as_str()), kind = note.kind.as_str(), "{}", note.text);
+        let event = AuditEvent {
+            at: UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)),
+            job: Some(note.job.clone()),
+            attempt: note.attempt,
+            node: note.node.clone(),
+            kind: note.kind.as_str().to_owned(),
+            text: note.text.clone(),
+            traceparent: traceparent.clone(),
+        };
+        let id = format!("{}.{}.{i}", note.job, revision.0);
+        if let Err(e) = tools.client.publish_event(&event, &id).await {
+            tracing::warn!(error = %e, "event not published");
+        }
+    }
+}
+
+fn chain_seen(record: ChainRecord, revision: Revision) -> Event {
+    Event::ChainSeen { record: Box::new(record), revision }
+}
+
+async fn reread_chain(client: &Client, id: &ChainId) -> Result<Vec<Event>, ClientError> {
+    Ok(match client.chain(id).await? {
+        Some(at) => vec![chain_seen(at.value, at.revision)],
+        None => vec![Event::ChainGone { id: id.clone() }],
+    })
+}
+
+fn slot_event(key: JobKey, read: Option<At<Slot>>) -> Vec<Event> {
+    match read {
+        Some(at) => vec![Event::SlotSeen { key, slot: at.value, revision: at.revision }],
+        // Deleted at a revision nobody told: newer than whatever we saw.
+        None => vec![Event::SlotGone { key, revision: Revision(u64::MAX) }],
+    }
+}

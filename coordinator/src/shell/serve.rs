@@ -1,0 +1,240 @@
+//! `coord serve`: the one loop that owns the state. Any number of these may run; each change is a
+//! compare-and-swap, so they can not harm each other.
+
+use super::client::Client;
+use super::feed::{self, BUCKETS, Fed};
+use super::perform::{Tools, perform};
+use artifacts::Store;
+use bus::{BusError, BusLayout, SharedBus};
+use common::units::Millis;
+use coordinator_core::{Changed, Effect, EffectKey, Event, Options, State, apply, due, invariants};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Facts that may wait for the loop.
+const FEED_MAX: usize = 4096;
+/// Effects under way at once; the rest stays due.
+const EFFECTS_MAX: usize = 256;
+/// Deadlines (leases, offers, back-offs) are looked at this often when nothing else happens.
+const TICK: Duration = Duration::from_millis(200);
+/// JetStream is asked this often whether it answers.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// An effect that changed nothing (the bus was away, a race was lost) is not tried again sooner.
+const COOL_DOWN: Millis = Millis(300);
+
+pub struct ServeOptions {
+    pub core: Options,
+}
+
+/// Runs until `stop`, through outages of the bus.
+///
+/// Errors: only what waiting can not mend (the bus refuses us, JetStream is off).
+pub async fn serve(
+    bus: SharedBus,
+    store: Store,
+    options: ServeOptions,
+    stop: CancellationToken,
+) -> Result<(), BusError> {
+    ensure_layout(&bus, &stop).await?;
+    let tools = Tools { client: Client::new(bus), store, started: Instant::now() };
+    loop {
+        match session(&tools, &options.core, &stop).await {
+            Ended::Stopped => return Ok(()),
+            Ended::Reload(e @ BusError::HistoryLost { .. }) => {
+                tracing::error!(error = %e, "loading everything again");
+            }
+            Ended::Reload(e) if e.class() == bus::ErrorClass::Permanent => return Err(e),
+            Ended::Reload(e) => tracing::warn!(error = %e, "loading everything again"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// Buckets and streams, waiting through elections; a permanent error ends it.
+async fn ensure_layout(bus: &SharedBus, stop: &CancellationToken) -> Result<(), BusError> {
+    loop {
+        match bus.ensure(&BusLayout::default()).await {
+            Ok(()) => return Ok(()),
+            Err(e) if e.class() == bus::ErrorClass::Permanent => return Err(e),
+            Err(e) => tracing::warn!(error = %e, "buckets not ready yet"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+enum Ended {
+    Stopped,
+    Reload(BusError),
+}
+
+/// One life of the state: from empty, through loading, until it must be loaded again.
+async fn session(tools: &Tools, options: &Options, stop: &CancellationToken) -> Ended {
+    let mut state = State::new(options.clone());
+    let (to, mut fed) = mpsc::channel(FEED_MAX);
+    let over = stop.child_token();
+    let mut feeders = JoinSet::new();
+    for bucket in BUCKETS {
+        feeders.spawn(feed::watch(tools.client.clone(), bucket, to.clone(), over.clone()));
+    }
+    feeders.spawn(feed::beats(tools.client.clone(), to.clone(), over.clone()));
+    feeders.spawn(probe(tools.clone(), to, over.clone()));
+
+    let mut under_way = UnderWay::default();
+    let mut buckets_left = BUCKETS.len();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let ended = loop {
+        tokio::select! {
+            () = stop.cancelled() => break Ended::Stopped,
+            _ = tick.tick() => {}
+            done = under_way.next(), if !under_way.is_empty() => {
+                let (key, facts) = done;
+                let moved = take_all(&mut state, tools.now(), facts);
+                under_way.finished(key, tools.now(), moved);
+            }
+            got = fed.recv() => match got {
+                Some(Fed::Fact(event)) => drop(take_all(&mut state, tools.now(), vec![event])),
+                Some(Fed::UpToDate) => {
+                    buckets_left = buckets_left.saturating_sub(1);
+                    if buckets_left == 0 {
+                        tracing::info!(chains = state.chains.len(), active = state.active.len(), "loaded");
+                        take_all(&mut state, tools.now(), vec![Event::Loaded]);
+                    }
+                }
+                Some(Fed::Broken(e)) => break Ended::Reload(e),
+                None => break Ended::Stopped,
+            },
+        }
+        // Whatever else has arrived is looked at before deciding, so that a burst costs one decision.
+        while let Ok(more) = fed.try_recv() {
+            match more {
+                Fed::Fact(event) => drop(take_all(&mut state, tools.now(), vec![event])),
+                Fed::UpToDate => {
+                    buckets_left = buckets_left.saturating_sub(1);
+                    if buckets_left == 0 {
+                        take_all(&mut state, tools.now(), vec![Event::Loaded]);
+                    }
+                }
+                Fed::Broken(e) => return end(over, feeders, Ended::Reload(e)).await,
+            }
+        }
+        for effect in due(&state, tools.now()) {
+            under_way.start(tools, effect);
+        }
+    };
+    under_way.drain().await;
+    end(over, feeders, ended).await
+}
+
+async fn end(over: CancellationToken, mut feeders: JoinSet<()>, ended: Ended) -> Ended {
+    over.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(3), async { while feeders.join_next().await.is_some() {} })
+        .await;
+    ended
+}
+
+/// Applies facts; true when one of them changed the state.
+fn take_all(state: &mut State, now: Millis, facts: Vec<Event>) -> bool {
+    let mut moved = false;
+    for fact in facts {
+        match apply(state, now, fact) {
+            Ok(changed) => moved |= changed == Changed::Yes,
+            Err(refused) => tracing::debug!(%refused, "fact refused"),
+        }
+    }
+    if cfg!(debug_assertions) {
+        let broken = invariants::check(state);
+        assert!(broken.is_empty(), "invariants broken: {broken:?}");
+    }
+    moved
+}
+
+/// Asks JetStream itself now and then: while it does not answer, nobody can renew a lease, so none may run
+/// out here.
+async fn probe(tools: Tools, to: mpsc::Sender<Fed>, stop: CancellationToken) {
+    let mut up = true;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PROBE_EVERY) => {}
+        }
+        let answers = tools.client.bus.is_connected() && tools.client.bus.info().await.is_ok();
+        if answers != up {
+            up = answers;
+            let event = if up { Event::BusBack } else { Event::BusLost };
+            tracing::warn!(up, "the bus {}", if up { "answers again" } else { "does not answer" });
+            if to.send(Fed::Fact(event)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Effects being performed, and those that rest before they are tried again.
+#[derive(Default)]
+struct UnderWay {
+    tasks: JoinSet<(EffectKey, Vec<Event>)>,
+    keys: BTreeMap<EffectKey, Option<Millis>>,
+}
+
+impl UnderWay {
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    fn start(&mut self, tools: &Tools, effect: Effect) {
+        let (key, now) = (effect.key(), tools.now());
+        match self.keys.get(&key) {
+            Some(None) => return,
+            Some(Some(rests_until)) if now < *rests_until => return,
+            _ => {}
+        }
+        if self.tasks.len() >= EFFECTS_MAX {
+            return;
+        }
+        self.keys.insert(key.clone(), None);
+        let tools = tools.clone();
+        self.tasks.spawn(async move { (key, perform(&tools, effect).await) });
+    }
+
+    /// Waits for the next one; only called while there is one.
+    async fn next(&mut self) -> (EffectKey, Vec<Event>) {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(done)) => return done,
+                Some(Err(e)) => {
+                    // A panicking effect would otherwise block its key for ever: all keys may be tried again.
+                    tracing::error!(error = %e, "an effect panicked");
+                    self.keys.clear();
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn finished(&mut self, key: EffectKey, now: Millis, moved: bool) {
+        if moved {
+            self.keys.remove(&key);
+        } else {
+            self.keys.insert(key, Some(now.plus(COOL_DOWN)));
+        }
+        if self.keys.len() > 4 * EFFECTS_MAX {
+            self.keys.retain(|_, rests| rests.is_none_or(|until| now < until));
+        }
+    }
+
+    /// Lets what is under way come to its end, for a short while: each has its own time-out.
+    async fn drain(&mut self) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
+    }
+}
