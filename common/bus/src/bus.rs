@@ -57,7 +57,13 @@ pub trait Bus: Send + Sync + 'static {
     /// Asks, and waits for the first answer.
     ///
     /// Errors: `NoResponders` when nobody listens, `TimedOut` when nobody answers in `timeout`.
-    async fn request(&self, subject: &str, headers: Headers, payload: Bytes, timeout: Duration) -> Result<Message>;
+    async fn request(
+        &self,
+        subject: &str,
+        headers: Headers,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Message>;
 
     /// Answers a request. A message that asks for no answer gets none.
     async fn respond(&self, request: &Message, headers: Headers, payload: Bytes) -> Result<()> {

