@@ -1,1 +1,43 @@
-//! placeholder until the room is furnished
+//! Every decision of a node agent, as pure functions: no I/O, no clock, no randomness, no async, no hash maps.
+//!
+//! [`apply`] tells the [`State`] a fact; [`due`] computes from the state alone what should happen now. `due`
+//! may be asked as often as one likes: whoever performs effects leaves out those whose [`Effect::key`] is
+//! already at work, and tells the outcome as an [`Event`]. [`Event::Tick`] lets time pass.
+//!
+//! | module | holds |
+//! |--|--|
+//! | [`options`] | names and time limits of this agent |
+//! | [`state`] | [`State`]: the ledger, the attempts at hand, whether the agent is stopping |
+//! | [`attempt`] | [`AttemptState`]: the way of one attempt, drawn |
+//! | [`ledger`] | memory of each device in whole MiB: who reserved how much, what foreign processes use |
+//! | [`event`], [`effect`] | what the world tells, and what is asked of it |
+//! | [`fence`] | whose a slot is, judged from its record |
+//! | [`apply`](mod@apply) | one file per kind of fact |
+//! | [`due`](mod@due) | state to effects |
+//! | [`beat`](mod@beat) | state to the beat of the node |
+//! | [`invariants`] | what must hold after every event; checked after each in tests and debug builds |
+
+pub mod apply;
+pub mod attempt;
+pub mod beat;
+pub mod due;
+pub mod effect;
+pub mod event;
+pub mod fence;
+pub mod invariants;
+pub mod ledger;
+pub mod options;
+pub mod state;
+
+pub use apply::apply;
+pub use attempt::{
+    AttemptState, Child, Claim, FinishedChild, Inputs, LastWord, LocalCheckpoint, Run, Saves, StopWhy, Take,
+    Verdict,
+};
+pub use beat::beat;
+pub use due::due;
+pub use effect::{Effect, SavedRun};
+pub use event::{Change, Changed, ChildExit, Event, Problem, ReadOutcome, Refused, WriteOutcome};
+pub use ledger::{DeviceFacts, Ledger, NoRoom, ProcessUse};
+pub use options::{Options, PhaseLimits};
+pub use state::{Mode, RunId, SlotRevision, State};

@@ -1,0 +1,137 @@
+//! Time passed, and the agent's own opening and closing.
+
+use super::{child, ending, slots, work};
+use crate::attempt::{AttemptState, Saves, StopWhy, Take};
+use crate::event::{Change, Changed};
+use crate::state::{Mode, RunId, State};
+use common::slot::{Cause, Failure};
+use common::trainer_protocol::Stage;
+use common::units::Millis;
+
+pub(super) fn tick(state: &mut State, now: Millis) -> Changed {
+    let mut changed = Changed::nothing();
+    let ids: Vec<RunId> = state.runs.keys().copied().collect();
+    for id in ids {
+        changed.add(tick_run(state, now, id));
+    }
+    changed
+}
+
+fn tick_run(state: &mut State, now: Millis, id: RunId) -> Changed {
+    let over = matches!(state.mode, Mode::Stopping { until } if now >= until);
+    let Some(run) = state.runs.get(&id) else { return Changed::nothing() };
+    let options = &state.options;
+    let passed = |since: Millis, limit: Millis| now.since(since) >= limit;
+    match &run.state {
+        AttemptState::Taking(_) if over || passed(run.since, options.take_timeout) => {
+            slots::drop_offer(state, id, "the slot could not be read and written in time".to_owned())
+        }
+        AttemptState::Fetching { since, .. } if passed(*since, options.fetch_timeout) => {
+            let message = format!("inputs were not here within {}", options.fetch_timeout);
+            fail_childless(state, now, id, Cause::Infrastructure, message)
+        }
+        AttemptState::Running { .. } => match stuck(state, now, id) {
+            Some(message) => child::stop(state, now, id, StopWhy::Stuck { message }),
+            None => Changed::nothing(),
+        },
+        AttemptState::Saving { until, .. } if over || now >= *until => work::saved(state, now, id, true),
+        AttemptState::Uploading { since, .. } if passed(*since, options.upload_timeout) => {
+            let message = format!("the result could not be stored within {}", options.upload_timeout);
+            work::result_lost(state, now, id, Cause::Infrastructure, message)
+        }
+        AttemptState::Uploading { .. } if over => {
+            let message = "agent stopping before the result was stored".to_owned();
+            work::result_lost(state, now, id, Cause::Preemption, message)
+        }
+        _ => Changed::nothing(),
+    }
+}
+
+/// The watchdog: what a running child exceeded, if anything.
+fn stuck(state: &State, now: Millis, id: RunId) -> Option<String> {
+    let child = state.runs.get(&id)?.state.child()?;
+    let limits = state.options.limits_of(state.runs.get(&id)?.offer.job.name.phase);
+    let silence = match child.stage {
+        Stage::Fetching | Stage::Preparing => limits.no_progress_preparing,
+        Stage::Training | Stage::Evaluating | Stage::Uploading => limits.no_progress,
+    };
+    if now.since(child.last_frame) >= silence {
+        return Some(format!("no progress for {silence} while {}", child.stage.as_str()));
+    }
+    let too_long = now.since(child.started) >= limits.total;
+    too_long.then(|| format!("it ran for {}, longer than the phase may", limits.total))
+}
+
+fn fail_childless(state: &mut State, now: Millis, id: RunId, cause: Cause, message: String) -> Changed {
+    let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
+    let Some(claim) = run.state.claim().cloned() else { return Changed::nothing() };
+    let failure = Failure { cause, message, checkpointed: false };
+    ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now)
+}
+
+pub(super) fn cordon(state: &mut State, because: Option<String>) -> Changed {
+    state.mode = match (&state.mode, because) {
+        (Mode::Stopping { until }, _) => Mode::Stopping { until: *until },
+        (_, Some(because)) => Mode::Closed { because },
+        (_, None) => Mode::Open,
+    };
+    Changed::nothing()
+}
+
+/// Brings everything to an end by `until`: children save a checkpoint and yield, those alive then are killed.
+pub(super) fn shutdown(state: &mut State, now: Millis, until: Millis) -> Changed {
+    let until = match state.mode {
+        Mode::Stopping { until: sooner } => until.min(sooner),
+        Mode::Open | Mode::Closed { .. } => until,
+    };
+    state.mode = Mode::Stopping { until };
+    let mut changed = Changed::nothing();
+    let ids: Vec<RunId> = state.runs.keys().copied().collect();
+    for id in ids {
+        changed.add(shut(state, now, id, until));
+    }
+    changed
+}
+
+fn shut(state: &mut State, now: Millis, id: RunId, until: Millis) -> Changed {
+    let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
+    match std::mem::replace(&mut run.state, AttemptState::Cleaning) {
+        // A write that may have been stored is not walked away from: it is adopted and failed, or times out.
+        AttemptState::Taking(take @ (Take::Hold { .. } | Take::Read { reserved: true, .. })) => {
+            run.state = AttemptState::Taking(take);
+            Changed::nothing()
+        }
+        AttemptState::Taking(_) => slots::drop_offer(state, id, "the agent is stopping".to_owned()),
+        AttemptState::Fetching { claim, .. } => {
+            let message = "agent stopping".to_owned();
+            let failure = Failure { cause: Cause::Preemption, message, checkpointed: false };
+            ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now)
+        }
+        AttemptState::Starting { claim, .. } => {
+            run.state = stopping(Some(claim), None, Saves::default(), now);
+            Changed::one(Change::Stopping { run: id, why: StopWhy::Shutdown.to_string() })
+        }
+        AttemptState::Running { claim, child, saves } => {
+            run.state = stopping(Some(claim), Some(child), saves, until);
+            Changed::one(Change::Stopping { run: id, why: StopWhy::Shutdown.to_string() })
+        }
+        AttemptState::Stopping { claim, child, saves, why, asked, kill_at } => {
+            let kill_at = kill_at.min(until);
+            run.state = AttemptState::Stopping { claim, child, saves, why, asked, kill_at };
+            Changed::nothing()
+        }
+        other => {
+            run.state = other;
+            Changed::nothing()
+        }
+    }
+}
+
+fn stopping(
+    claim: Option<crate::attempt::Claim>,
+    child: Option<crate::attempt::Child>,
+    saves: Saves,
+    kill_at: Millis,
+) -> AttemptState {
+    AttemptState::Stopping { claim, child, saves, why: StopWhy::Shutdown, asked: false, kill_at }
+}

@@ -1,0 +1,286 @@
+//! The way of one attempt on this node.
+
+use crate::state::{RunId, SlotRevision};
+use common::digest::Digest;
+use common::ids::Phase;
+use common::messages::JobOffer;
+use common::slot::Failure;
+use common::trainer_protocol::{Done, EpochReport, FailureKind, Stage};
+use common::units::{Mib, Millis};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// One attempt from the offer until nothing of it is left here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: RunId,
+    pub offer: JobOffer,
+    /// When the offer came.
+    pub since: Millis,
+    pub state: AttemptState,
+}
+
+/// Where an attempt stands.
+///
+/// ```text
+///   offer --> Taking --declined, void, dropped--------------------------------------.
+///               | slot is ours                                                      |
+///               v                                                                   |
+///            Fetching --inputs missing----------------------------.                 |
+///               v                                                 |                 |
+///            Starting --no child----------------------------------|                 |
+///               v                                                 |                 |
+///            Running --Done, exit 0, files there--> Uploading --. |                 |
+///               |  `---any other end--> Saving (last checkpoint) -+-> Closing ------|
+///               |                        ^                                          v
+///               `--hang, shutdown--> Stopping --.                                  gone
+///                                        |      `--fenced: child gone--> Cleaning --^
+///   from every state with a claim: slot lost = fenced --> Stopping (child alive) or Cleaning
+/// ```
+/// `Closing` ends in `Cleaning` too: gone means that the scratch folder is deleted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AttemptState {
+    Taking(Take),
+    Fetching {
+        claim: Claim,
+        since: Millis,
+        retry_at: Millis,
+        tries: u32,
+    },
+    /// A child was asked for.
+    Starting {
+        claim: Claim,
+        inputs: Inputs,
+    },
+    Running {
+        claim: Claim,
+        child: Child,
+        saves: Saves,
+    },
+    /// The child is being ended. No claim = fenced: nothing of it is kept.
+    Stopping {
+        claim: Option<Claim>,
+        child: Option<Child>,
+        saves: Saves,
+        why: StopWhy,
+        /// The child got its `Stop` frame (or is not to get one).
+        asked: bool,
+        kill_at: Millis,
+    },
+    /// The child is gone without a result; its newest checkpoint goes to the store first.
+    Saving {
+        claim: Claim,
+        saves: Saves,
+        failure: Failure,
+        until: Millis,
+    },
+    Uploading {
+        claim: Claim,
+        result: FinishedChild,
+        saves: Saves,
+        since: Millis,
+        retry_at: Millis,
+        tries: u32,
+    },
+    /// The last write of the slot.
+    Closing {
+        claim: Claim,
+        verdict: Verdict,
+    },
+    /// The scratch folder is being deleted.
+    Cleaning,
+}
+
+/// How far taking a slot got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Take {
+    /// The slot is to be read. With `reserved`, a write was sent whose outcome is unknown.
+    Read {
+        retry_at: Millis,
+        reserved: bool,
+    },
+    /// Memory is reserved; the slot is to be written.
+    Hold {
+        revision: SlotRevision,
+    },
+    Decline {
+        revision: SlotRevision,
+        reason: String,
+        retry_at: Millis,
+    },
+}
+
+/// Our right to run, as far as we know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Of our last write.
+    pub revision: SlotRevision,
+    pub beat: u64,
+    /// When the slot is written next.
+    pub write_at: Millis,
+    /// Set when a write was refused: the slot is read to see whose it is.
+    pub read_at: Option<Millis>,
+    pub held_since: Millis,
+}
+
+/// What the child needs, on this machine's disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    pub captures_dir: PathBuf,
+    pub parents: BTreeMap<Phase, PathBuf>,
+    pub resume_from: Option<PathBuf>,
+    pub resumed_from_epoch: Option<u32>,
+}
+
+/// The trainer process, as far as it has spoken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    pub pid: u32,
+    pub started: Millis,
+    pub last_frame: Millis,
+    pub stage: Stage,
+    pub progress: Option<EpochReport>,
+    pub used_mib: Option<Mib>,
+    pub resumed_from_epoch: Option<u32>,
+    /// What it said of its end. The exit code decides; this explains.
+    pub last_word: Option<LastWord>,
+    /// Message of the newest `OutOfMemory` frame that it did not recover from.
+    pub out_of_memory: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum LastWord {
+    Done(Done),
+    Failed { kind: FailureKind, message: String },
+    Yielded,
+}
+
+/// Checkpoints of this attempt: on the disk, and in the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saves {
+    pub local: Option<LocalCheckpoint>,
+    /// Number of the newest one that is whole in the store.
+    pub stored: Option<u32>,
+    pub retry_at: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCheckpoint {
+    /// Counted from 1 within the attempt.
+    pub seq: u32,
+    pub dir: PathBuf,
+    pub model: String,
+    pub epoch: u32,
+}
+
+impl Saves {
+    /// The checkpoint that the store does not have yet.
+    pub fn unsaved(&self) -> Option<&LocalCheckpoint> {
+        self.local.as_ref().filter(|c| self.stored.is_none_or(|stored| stored < c.seq))
+    }
+}
+
+/// A child that ended well.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FinishedChild {
+    pub done: Done,
+    pub started: Millis,
+    pub ended: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopWhy {
+    /// The slot belongs to somebody else now.
+    Fenced { by: String },
+    /// The watchdog.
+    Stuck { message: String },
+    /// The child broke the protocol.
+    Foreign { message: String },
+    /// The agent ends.
+    Shutdown,
+}
+
+impl fmt::Display for StopWhy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StopWhy::Fenced { by } => write!(f, "the slot is not ours any more: {by}"),
+            StopWhy::Stuck { message } | StopWhy::Foreign { message } => f.write_str(message),
+            StopWhy::Shutdown => f.write_str("the agent is stopping"),
+        }
+    }
+}
+
+/// What the slot is told at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Finished { manifest: Digest, duration_ms: u64 },
+    Failed(Failure),
+}
+
+impl AttemptState {
+    pub fn claim(&self) -> Option<&Claim> {
+        use AttemptState::*;
+        match self {
+            Fetching { claim, .. }
+            | Starting { claim, .. }
+            | Running { claim, .. }
+            | Saving { claim, .. }
+            | Uploading { claim, .. }
+            | Closing { claim, .. } => Some(claim),
+            Stopping { claim, .. } => claim.as_ref(),
+            Taking(_) | Cleaning => None,
+        }
+    }
+
+    pub fn claim_mut(&mut self) -> Option<&mut Claim> {
+        use AttemptState::*;
+        match self {
+            Fetching { claim, .. }
+            | Starting { claim, .. }
+            | Running { claim, .. }
+            | Saving { claim, .. }
+            | Uploading { claim, .. }
+            | Closing { claim, .. } => Some(claim),
+            Stopping { claim, .. } => claim.as_mut(),
+            Taking(_) | Cleaning => None,
+        }
+    }
+
+    pub fn child(&self) -> Option<&Child> {
+        match self {
+            AttemptState::Running { child, .. } => Some(child),
+            AttemptState::Stopping { child, .. } => child.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub fn child_mut(&mut self) -> Option<&mut Child> {
+        match self {
+            AttemptState::Running { child, .. } => Some(child),
+            AttemptState::Stopping { child, .. } => child.as_mut(),
+            _ => None,
+        }
+    }
+
+    pub fn saves_mut(&mut self) -> Option<&mut Saves> {
+        match self {
+            AttemptState::Running { saves, .. }
+            | AttemptState::Stopping { saves, .. }
+            | AttemptState::Saving { saves, .. }
+            | AttemptState::Uploading { saves, .. } => Some(saves),
+            _ => None,
+        }
+    }
+
+    /// The stage told in the slot and in beats.
+    pub fn stage(&self) -> Stage {
+        use AttemptState::*;
+        match self {
+            Taking(_) | Fetching { .. } | Starting { .. } => Stage::Fetching,
+            Running { child, .. } => child.stage,
+            Stopping { child, .. } => child.as_ref().map_or(Stage::Fetching, |c| c.stage),
+            Saving { .. } | Uploading { .. } | Closing { .. } | Cleaning => Stage::Uploading,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What should happen now. Each is performed by the shell (or played by the simulator), and its outcome told
+//! as an event; none is remembered as "sent" by the core.
+
+use crate::attempt::{FinishedChild, Inputs, LocalCheckpoint};
+use crate::state::{RunId, SlotRevision};
+use common::job_key::JobKey;
+use common::messages::JobOffer;
+use common::slot::Slot;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// -> `SlotRead`
+    ReadSlot { key: JobKey },
+    /// Compare-and-swap. -> `SlotWritten`
+    WriteSlot { key: JobKey, expected: SlotRevision, slot: Box<Slot> },
+    /// Bring captures, parents' files and the newest whole checkpoint of this key (of any attempt) to the
+    /// disk. -> `Fetched`, `FetchFailed`
+    Fetch { run: RunId, offer: Box<JobOffer> },
+    /// Start the trainer. -> `Spawned`, `SpawnFailed`; then `Frame`s, then `Exited`
+    Spawn { run: RunId, offer: Box<JobOffer>, inputs: Inputs },
+    /// Send `Stop` to the child. -> `StopAsked`
+    AskStop { run: RunId, reason: String, checkpoint: bool },
+    /// See to it that no process of this attempt lives, now or later. With `fenced`, uploads of it that are
+    /// under way are stopped as well. -> `Exited`
+    Kill { run: RunId, fenced: bool },
+    /// Files, then `checkpoint.json`; then all but the newest two are removed. -> `CheckpointStored`,
+    /// `CheckpointFailed`
+    StoreCheckpoint { run: RunId, checkpoint: LocalCheckpoint },
+    /// Files, then `manifest.json`. -> `ResultStored`, `ResultFailed`
+    StoreResult(Box<SavedRun>),
+    /// Stop whatever still works for this attempt and delete its scratch folder. -> `Cleaned`
+    Clean { run: RunId },
+}
+
+/// A result to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedRun {
+    pub run: RunId,
+    pub offer: JobOffer,
+    pub result: FinishedChild,
+    pub device_model: String,
+}
+
+impl Effect {
+    /// Two effects with the same key are the same work (or must not happen at the same time): while one is
+    /// under way, the other waits.
+    pub fn key(&self) -> String {
+        match self {
+            // One read or write of a slot at a time, so outcomes come in the order of the calls.
+            Effect::ReadSlot { key } | Effect::WriteSlot { key, .. } => format!("slot/{key}"),
+            Effect::Fetch { run, .. } => format!("fetch/{run}"),
+            Effect::Spawn { run, .. } => format!("spawn/{run}"),
+            Effect::AskStop { run, .. } => format!("ask/{run}"),
+            Effect::Kill { run, .. } => format!("kill/{run}"),
+            Effect::StoreCheckpoint { run, .. } => format!("checkpoint/{run}"),
+            Effect::StoreResult(saved) => format!("result/{}", saved.run),
+            Effect::Clean { run } => format!("clean/{run}"),
+        }
+    }
+}
