@@ -130,7 +130,7 @@ pub struct World {
     pub now: Millis,
     pub revision: u64,
     pub offers: Vec<common::messages::JobOffer>,
-    pub verify: Vec<(JobKey, Attempt)>,
+    pub verify: std::collections::BTreeSet<(JobKey, Attempt)>,
 }
 
 impl World {
@@ -140,7 +140,7 @@ impl World {
             now: Millis(1_000_000),
             revision: 0,
             offers: vec![],
-            verify: vec![],
+            verify: Default::default(),
         };
         world.tell(Event::Loaded);
         nodes.into_iter().for_each(|beat| world.tell(Event::Beat { beat: Box::new(beat) }));
@@ -167,15 +167,13 @@ impl World {
     pub fn settle(&mut self) {
         for _ in 0..100 {
             let effects = due(&self.state, self.now);
-            let before = self.verify.len();
             let mut performed = 0;
             for effect in effects {
                 performed += usize::from(self.perform(effect));
             }
-            if performed == 0 && self.verify.len() == before {
+            if performed == 0 {
                 return;
             }
-            self.verify.dedup();
         }
         panic!("does not come to rest: {:?}", due(&self.state, self.now));
     }
@@ -193,9 +191,7 @@ impl World {
                 self.tell(Event::OfferPublished { key, attempt, offer: n });
             }
             Effect::Verify { key, attempt, .. } => {
-                let known = self.verify.contains(&(key, attempt));
-                self.verify.push((key, attempt));
-                return !known;
+                return self.verify.insert((key, attempt));
             }
             Effect::Publish { entry, .. } => self.tell(Event::RegistrySeen { entry, revision }),
         }
