@@ -69,6 +69,12 @@ pub enum DataError {
     )]
     CanFd { path: PathBuf, line: u64 },
 
+    /// A folder we would write into holds somebody else's files.
+    #[error(
+        "{path} is not empty and holds no sample made by this program; give another folder or move it away"
+    )]
+    NotOurs { path: PathBuf },
+
     /// A setting out of its range.
     #[error("setting {key} = {value}: {expected}")]
     BadSetting { key: &'static str, value: String, expected: &'static str },

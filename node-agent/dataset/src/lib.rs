@@ -10,6 +10,8 @@
 //! | [`graph_set`], [`batch`] | many graphs in flat arrays, in a file, joined to batches |
 //! | [`split`](mod@split) | validation split that leaks no copy |
 //! | [`prepare`](mod@prepare) | all of it for one dataset, in parallel, cached by content |
+//! | [`sample`] | made-up captures for a first run |
+//! | [`examine`] | figures of captures, and all problems of a dataset together |
 //!
 //! The room reads captures, and writes only where its caller says: a cache folder, a file of digests.
 //! The same captures and settings give the same bytes, whatever the number of threads.
@@ -19,12 +21,14 @@ pub mod attack;
 pub mod batch;
 pub mod digest;
 mod error;
+pub mod examine;
 mod frames;
 mod graph;
 pub mod graph_set;
 pub mod layout;
 pub mod prepare;
 pub mod read;
+pub mod sample;
 pub mod split;
 pub mod vocabulary;
 pub mod window;
@@ -33,11 +37,13 @@ pub use attack::AttackKind;
 pub use batch::{BatchArrays, EdgeOrder};
 pub use digest::{ContentDigest, DatasetDigest, dataset_digest};
 pub use error::{DataError, Result};
+pub use examine::{CaptureScan, CheckReport, Finding, Severity, check, scan};
 pub use frames::{Frame, Frames};
 pub use graph_set::{CaptureInfo, EDGE_FEATURES, GraphSet, GraphView, NODE_FEATURES};
 pub use layout::{CaptureFile, Layout};
 pub use prepare::{Copies, PrepareConfig, PrepareReport, PrepareTuning, Prepared, Progress, prepare};
 pub use read::{CaptureFormat, ReadOptions, ReadReport, read_capture};
+pub use sample::{SampleConfig, SampleReport};
 pub use split::{SplitConfig, SplitKind};
 pub use vocabulary::{Vocabulary, VocabularyScope};
 pub use window::{ChunkRule, EdgeFeatures, WindowConfig};
