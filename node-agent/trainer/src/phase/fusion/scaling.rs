@@ -1,0 +1,182 @@
+//! What is fitted on training states and travels with the model: how states are standardised and how the
+//! three reconstruction errors become one anomaly score.
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::FusionError;
+use super::states::{ERROR_COLUMNS, P_ATTACK_COLUMN, RawStates};
+
+/// Standardised values are cut here: a capture of another vehicle must not throw the network into a region
+/// it has never seen.
+const STATE_LIMIT: f64 = 6.0;
+/// Weights of feature, neighbourhood and id error in the anomaly score (the reference's).
+const ERROR_WEIGHTS: [f32; 3] = [0.4, 0.35, 0.25];
+/// The anomaly score is one half where the weighted errors lie this many standard deviations above their
+/// benign means.
+const ANOMALY_MIDPOINT: f64 = 3.0;
+/// Columns that never move keep a finite scale.
+const STD_MIN: f64 = 1e-6;
+
+/// Means and standard deviations of training states.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// Of each of the 15 columns over all training states.
+    pub state_mean: Vec<f32>,
+    pub state_std: Vec<f32>,
+    /// Of the three errors over benign training states (over all, if none is benign).
+    pub error_mean: Vec<f32>,
+    pub error_std: Vec<f32>,
+}
+
+/// Scaled states on the device, ready for the agent. `n` windows.
+#[derive(Debug)]
+pub struct States {
+    /// Standardised, f32 `[n, 15]`.
+    pub x: Tensor,
+    /// Attack probability of the GAT, f32 `[n]`.
+    pub gat: Tensor,
+    /// Anomaly score of the VGAE in (0, 1), f32 `[n]`.
+    pub anomaly: Tensor,
+    pub labels: Option<Vec<u8>>,
+}
+
+impl States {
+    pub fn len(&self) -> i64 {
+        self.x.size()[0]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Labels as f32 `[n]` beside the states; zeros where there are none.
+    #[must_use]
+    pub fn label_tensor(&self) -> Tensor {
+        match &self.labels {
+            Some(labels) => Tensor::from_slice(labels).to_kind(Kind::Float).to_device(self.x.device()),
+            None => self.gat.zeros_like(),
+        }
+    }
+
+    /// Share of attacks, 0 without labels or windows.
+    #[must_use]
+    pub fn attack_share(&self) -> f64 {
+        match &self.labels {
+            Some(labels) if !labels.is_empty() => {
+                labels.iter().filter(|&&label| label == 1).count() as f64 / labels.len() as f64
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+impl Scaling {
+    /// # Errors
+    /// `NoStates` without a training state.
+    pub fn fit(train: &RawStates) -> Result<Self, FusionError> {
+        if train.is_empty() {
+            return Err(FusionError::NoStates("training"));
+        }
+        let (state_mean, state_std) = mean_and_std(&train.rows)?;
+        let errors = train.rows.narrow(1, ERROR_COLUMNS.start, ERROR_COLUMNS.end - ERROR_COLUMNS.start);
+        let benign: Vec<i64> = match &train.labels {
+            Some(labels) => (0i64..).zip(labels).filter(|(_, l)| **l == 0).map(|(i, _)| i).collect(),
+            None => Vec::new(),
+        };
+        let errors = if benign.is_empty() {
+            errors
+        } else {
+            errors.index_select(0, &Tensor::from_slice(&benign).to_device(train.rows.device()))
+        };
+        let (error_mean, error_std) = mean_and_std(&errors)?;
+        Ok(Self { state_mean, state_std, error_mean, error_std })
+    }
+
+    /// Scales states, on `device`.
+    #[must_use]
+    pub fn apply(&self, raw: &RawStates, device: Device) -> States {
+        let on = |values: &[f32]| Tensor::from_slice(values).to_device(device);
+        let rows = raw.rows.to_device(device);
+        let x = ((&rows - on(&self.state_mean)) / on(&self.state_std)).clamp(-STATE_LIMIT, STATE_LIMIT);
+        let errors = rows.narrow(1, ERROR_COLUMNS.start, ERROR_COLUMNS.end - ERROR_COLUMNS.start);
+        let deviations = (errors - on(&self.error_mean)) / on(&self.error_std);
+        let weighted = (deviations * on(&ERROR_WEIGHTS)).sum_dim_intlist(&[1i64][..], false, Kind::Float);
+        States {
+            x,
+            gat: rows.select(1, P_ATTACK_COLUMN).contiguous(),
+            anomaly: (weighted - ANOMALY_MIDPOINT).sigmoid(),
+            labels: raw.labels.clone(),
+        }
+    }
+
+    /// The same as named tensors, for the weight files.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        [
+            ("state_mean", &self.state_mean),
+            ("state_std", &self.state_std),
+            ("error_mean", &self.error_mean),
+            ("error_std", &self.error_std),
+        ]
+        .into_iter()
+        .map(|(name, values)| (name.to_string(), Tensor::from_slice(values)))
+        .collect()
+    }
+}
+
+/// Per column, population standard deviation, at least [`STD_MIN`].
+fn mean_and_std(rows: &Tensor) -> Result<(Vec<f32>, Vec<f32>), FusionError> {
+    // Doubles: a column of large equal values must not get its rounding noise as scale.
+    let rows = rows.to_kind(Kind::Double);
+    let mean = rows.mean_dim(&[0i64][..], false, Kind::Double);
+    let std = rows.std_dim(&[0i64][..], false, false).clamp_min(STD_MIN);
+    let list = |t: &Tensor| Vec::<f32>::try_from(&t.to_kind(Kind::Float).to_device(Device::Cpu));
+    Ok((list(&mean)?, list(&std)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::states::testing::synthetic;
+    use super::*;
+    use crate::nn::qnet::STATE_WIDTH;
+
+    #[test]
+    fn training_states_come_out_standardised_and_scores_stay_in_range() {
+        let raw = synthetic(2_000, 0.2, 3);
+        let states = Scaling::fit(&raw).unwrap().apply(&raw, Device::Cpu);
+        let mean = states.x.mean_dim(&[0i64][..], false, Kind::Float).abs().max();
+        assert!(f64::try_from(mean).unwrap() < 0.1);
+        assert!(f64::try_from(states.x.abs().max()).unwrap() <= STATE_LIMIT);
+        assert!(f64::try_from(states.anomaly.max()).unwrap() <= 1.0);
+        assert_eq!(states.attack_share(), 0.2);
+    }
+
+    #[test]
+    fn the_anomaly_scale_comes_from_benign_windows() {
+        let raw = synthetic(2_000, 0.3, 4);
+        let states = Scaling::fit(&raw).unwrap().apply(&raw, Device::Cpu);
+        let benign = states.anomaly.narrow(0, 600, 1_400);
+        // a benign window lies around 0 deviations: sigmoid(-3) = 0.047
+        let mean = f64::try_from(benign.mean(Kind::Double)).unwrap();
+        assert!((0.03..0.08).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn constant_columns_and_a_single_state_stay_finite() {
+        let rows = Tensor::full([1, STATE_WIDTH], 7.5, (Kind::Float, Device::Cpu));
+        let raw = RawStates::new(rows, Some(vec![1])).unwrap();
+        let states = Scaling::fit(&raw).unwrap().apply(&raw, Device::Cpu);
+        assert_eq!(f64::try_from(states.x.abs().max()).unwrap(), 0.0);
+        let empty =
+            RawStates::new(Tensor::zeros([0, STATE_WIDTH], (Kind::Float, Device::Cpu)), None).unwrap();
+        assert!(matches!(Scaling::fit(&empty), Err(FusionError::NoStates("training"))));
+    }
+
+    #[test]
+    fn scaling_survives_json() {
+        let scaling = Scaling::fit(&synthetic(100, 0.5, 1)).unwrap();
+        let text = serde_json::to_string(&scaling).unwrap();
+        assert_eq!(serde_json::from_str::<Scaling>(&text).unwrap(), scaling);
+    }
+}
