@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use oorandom::Rand64;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
@@ -64,7 +65,7 @@ impl SplitConfig {
 /// A set whose windows are all equal has an empty validation part.
 pub fn split(set: &GraphSet, config: &SplitConfig) -> Result<Split> {
     config.validate()?;
-    let hashes: Vec<u128> = (0..set.len()).map(|g| set.input_hash(g)).collect();
+    let hashes: Vec<u128> = (0..set.len()).into_par_iter().map(|g| set.input_hash(g)).collect();
     let mut split = match config.method {
         SplitKind::RandomDedup => random(set, config, &hashes),
         SplitKind::Contiguous { embargo_windows } => contiguous(set, config, &hashes, embargo_windows),

@@ -54,15 +54,15 @@ impl Default for WindowConfig {
 }
 
 impl WindowConfig {
-    /// Local node numbers are u16, and a window has one node more than messages at most.
-    pub const MAX_WINDOW: u32 = 65_534;
+    /// Local node numbers are u16, and a window has at most one node more than messages.
+    pub const MAX_WINDOW: u32 = 65_000;
 
     /// Refuses windows and strides that make no sense.
     pub fn validate(&self) -> Result<()> {
         let bad =
             |key, value: u32, expected| DataError::BadSetting { key, value: value.to_string(), expected };
         if !(2..=Self::MAX_WINDOW).contains(&self.window) {
-            return Err(bad("window", self.window, "2 to 65534 messages"));
+            return Err(bad("window", self.window, "2 to 65000 messages"));
         }
         if self.stride == 0 || self.stride > 1 << 30 {
             return Err(bad("stride", self.stride, "1 to 2^30 messages"));
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for (window, stride) in [(1, 1), (65_535, 1), (100, 0)] {
+        for (window, stride) in [(1, 1), (65_001, 1), (100, 0)] {
             assert!(WindowConfig { window, stride, ..WindowConfig::default() }.validate().is_err());
         }
         assert!(serde_json::from_str::<WindowConfig>(r#"{"windw": 3}"#).is_err());

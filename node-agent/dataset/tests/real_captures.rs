@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dataset::{
-    ChunkRule, Copies, PrepareConfig, PrepareTuning, VocabularyScope, WindowConfig, dataset_digest, layout,
-    prepare,
+    CaptureScan, ChunkRule, Copies, GraphSet, PrepareConfig, PrepareTuning, ReadOptions, VocabularyScope,
+    WindowConfig, dataset_digest, layout, prepare, scan,
 };
 
 fn captures() -> Option<PathBuf> {
@@ -45,22 +45,45 @@ fn real_hcrl_sa_gives_the_published_windows() {
         assert_eq!(tests[folder].0, windows);
         assert!((tests[folder].1 - attack_percent).abs() < 0.06, "{folder}: {} % attacks", tests[folder].1);
     }
-    // Mean graph sizes and the largest one, as measured from the original's graphs.
-    let sizes = |folder: &str, capture: &str| {
-        let (_, set) = prepared.tests.iter().find(|(name, _)| name.starts_with(folder)).unwrap();
-        let index = set.captures.iter().position(|c| c.name == capture).unwrap() as u32;
-        let graphs: Vec<usize> = (0..set.len()).filter(|&g| set.capture[g] == index).collect();
-        let mean = |count: &dyn Fn(usize) -> usize| {
-            graphs.iter().map(|&g| count(g)).sum::<usize>() as f64 / graphs.len() as f64
-        };
-        (mean(&|g| set.node_range(g).len()), mean(&|g| set.edge_range(g).len()))
+    let mut all = prepared.train.clone();
+    all.append(&prepared.val).unwrap();
+    prepared.tests.values().for_each(|set| all.append(set).unwrap());
+    assert_sizes(&all, "attack-free-kia", 29.6, 52.0);
+    assert_sizes(&all, "attack-free-sonata", 23.7, 36.0);
+    assert_sizes(&all, "malfunction-spark", 47.3, 80.0);
+    let largest = (0..all.len()).map(|g| (all.node_range(g).len(), all.edge_range(g).len())).max();
+    assert!(largest.is_some_and(|(nodes, edges)| nodes <= 101 && edges <= 100));
+}
+
+/// Mean nodes and edges of a capture's windows, against those of the original's graphs.
+fn assert_sizes(set: &GraphSet, capture: &str, nodes: f64, edges: f64) {
+    let graphs: Vec<usize> =
+        (0..set.len()).filter(|&g| set.captures[set.capture[g] as usize].name == capture).collect();
+    let mean = |count: &dyn Fn(usize) -> usize| {
+        graphs.iter().map(|&g| count(g)).sum::<usize>() as f64 / graphs.len() as f64
     };
-    println!("spark: {:?}", sizes("test_04", "malfunction-spark"));
-    println!("kia: {:?}", sizes("test_03", "malfunction-kia"));
-    println!("sonata: {:?}", sizes("test_03", "malfunction-sonata"));
-    let largest =
-        prepared.tests.values().flat_map(|set| (0..set.len()).map(|g| set.node_range(g).len())).max();
-    assert!(largest.unwrap() <= 101);
+    let found = (mean(&|g| set.node_range(g).len()), mean(&|g| set.edge_range(g).len()));
+    assert!((found.0 - nodes).abs() < 0.1 && (found.1 - edges).abs() < 0.6, "{capture}: {found:?}");
+}
+
+#[test]
+fn real_captures_scan_as_catalogued() {
+    let Some(root) = captures() else { return };
+    let window = WindowConfig { chunk_rule: ChunkRule::Original, ..WindowConfig::default() };
+    let catalogue =
+        [("hcrl_sa", [1_908_595, 183_314, 19_076, 5_448]), ("set_01", [2_054_759, 56_174, 20_539, 2_042])];
+    for (dataset, expected) in catalogue {
+        let Ok(layout) = layout::find(&root, dataset) else { continue };
+        let scans = scan(&layout, &window, &ReadOptions::default()).unwrap();
+        let sum = |value: &dyn Fn(&CaptureScan) -> u64| scans.iter().map(value).sum::<u64>();
+        let found = [
+            sum(&|scan| scan.read.rows),
+            sum(&|scan| scan.read.attack_rows),
+            sum(&|scan| scan.windows),
+            sum(&|scan| scan.attack_windows),
+        ];
+        assert_eq!(found, expected, "{dataset}");
+    }
 }
 
 #[test]

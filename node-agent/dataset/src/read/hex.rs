@@ -27,7 +27,7 @@ pub(super) fn payload(text: &[u8]) -> Result<([u8; 8], u8), &'static str> {
     if text.len() > 16 {
         return Err("at most 16 hex digits of data");
     }
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return Err("an even number of hex digits of data");
     }
     let mut bytes = [0; 8];

@@ -135,7 +135,7 @@ impl Attacker {
         let payload = match self.attack {
             Attack::Dos => ([0; 8], 8),
             Attack::Fuzzing => (std::array::from_fn(|_| rng.byte()), 8),
-            Attack::Gear => spoof(self.template, &[0x0E, 0x5A], rng),
+            Attack::Gear => spoof(self.template, &[0xE0, 0x9A], rng),
             Attack::Rpm => spoof(self.template, &[0x05, 0xB0 + rng.below(8) as u8], rng),
             _ => self.queue.pop_front().map_or(self.template, |frame| (frame.payload, frame.len)),
         };
@@ -174,11 +174,8 @@ impl Attacker {
                 self.queue.pop_back();
             }
         }
-        self.next = match self.queue.front() {
-            Some(frame) => Some((frame.timestamp_s.max(now_s), frame.id)),
-            // Nothing to replay yet: looks again a little later, with nothing to send until then.
-            None => None,
-        };
+        // Nothing left or nothing heard yet: `wake` looks again.
+        self.next = self.queue.front().map(|frame| (frame.timestamp_s.max(now_s), frame.id));
     }
 
     /// Lets a replay begin once its phase has come; called before each step of the bus.

@@ -95,7 +95,7 @@ impl<'a> Ecu<'a> {
                 Byte::High(signal) => (word(signal) >> 8) as u8,
                 Byte::Low(signal) => word(signal) as u8,
                 Byte::Counter(upper) => (upper << 4) | self.counter,
-                Byte::Gear(signal) => (self.signals[signal].value * 6.99) as u8,
+                Byte::Gear(signal) => ((self.signals[signal].value * 6.99) as u8) << 4,
                 Byte::Checksum => 0,
             };
         }

@@ -11,7 +11,7 @@ pub(super) enum Byte {
     Low(usize),
     /// Counts 0 to 15 in the lower half of the byte, this in the upper half.
     Counter(u8),
-    /// Gear, 0 (park) to 6, that follows a signal.
+    /// Gear, 0 (park) to 6, in the upper half of the byte; follows a signal.
     Gear(usize),
     Checksum,
 }
