@@ -1,1 +1,31 @@
-//! placeholder until the room is furnished
+//! The trainer: turns prepared graphs into trained models, in a child process of the node agent.
+//!
+//! The only room that touches libtorch. It never sees the bus, the object store or NVML: it reads captures
+//! from disk, writes files into the scratch folder of one attempt, and speaks
+//! [`common::trainer_protocol`] on its pipes.
+//!
+//! | Where | What |
+//! |--|--|
+//! | [`runtime`] | first torch call of the process: CUDA library, heap settings, threads |
+//! | [`batch`] | graphs as tensors on a device |
+//! | [`nn`] | layers and models: GATConv, GAT with jumping knowledge, VGAE, Q-network |
+//! | [`objective`] | losses, knowledge distillation, fusion reward |
+//! | [`optim`] | Adam and AdamW whose state can be saved |
+//! | [`fit`] | the epoch loop: sampling, accumulation, early stopping, resume, out-of-memory |
+//! | [`metrics`] | what a report says about decisions and rankings; thresholds |
+//! | [`checkpoint`] | crash-safe snapshots of a running fit |
+//! | [`pth`] | files Python's `torch.load(weights_only=True)` accepts |
+//! | [`phase`] | teacher, student and fusion, from graphs to the files of a result |
+//! | [`session`] | one attempt over the protocol |
+
+pub mod batch;
+pub mod checkpoint;
+pub mod fit;
+pub mod metrics;
+pub mod nn;
+pub mod objective;
+pub mod optim;
+pub mod phase;
+pub mod pth;
+pub mod runtime;
+pub mod session;

@@ -1,0 +1,166 @@
+//! Graphs as tensors on a device: what every model and loss takes.
+
+use tch::{Device, Kind, Tensor};
+
+/// Continuous features of a node, without the id (columns 1 to 10 of the feature table).
+pub const NODE_FEATURES: i64 = 10;
+
+/// Directed edges of a graph convolution: self-loops replaced by exactly one per node, sorted by target.
+#[derive(Debug)]
+pub struct ConvEdges {
+    /// Source node, i64 `[E]`.
+    pub src: Tensor,
+    /// Target node, i64 `[E]`, ascending.
+    pub dst: Tensor,
+}
+
+/// Some graphs as one disconnected graph. `G` graphs, `N` nodes, `M` transitions.
+#[derive(Debug)]
+pub struct GraphBatch {
+    /// Vocabulary index of each node, i64 `[N]`.
+    pub node_id: Tensor,
+    /// Features of each node, f32 `[N, 10]`.
+    pub x: Tensor,
+    /// Transitions as captured (self-loops allowed), i64 `[M]` each: the neighbourhood targets.
+    pub transition_src: Tensor,
+    pub transition_dst: Tensor,
+    /// Edges the convolutions run over.
+    pub edges: ConvEdges,
+    /// Graph of each node, i64 `[N]`, ascending.
+    pub graph_of_node: Tensor,
+    /// Nodes of each graph, f32 `[G]`.
+    pub nodes_per_graph: Tensor,
+    /// Window label, i64 `[G]`: 1 = at least one injected frame.
+    pub labels: Tensor,
+    pub n_graphs: i64,
+    pub n_nodes: i64,
+}
+
+/// The host arrays of a batch, as the dataset room collates them.
+#[derive(Debug, Clone, Copy)]
+pub struct HostBatch<'a> {
+    pub node_id: &'a [i64],
+    pub x: &'a [f32],
+    pub edge_src: &'a [i64],
+    pub edge_dst: &'a [i64],
+    pub graph_of_node: &'a [i64],
+    pub labels: &'a [i64],
+}
+
+impl GraphBatch {
+    /// Copies host arrays to `device` and derives the convolution's edges.
+    #[must_use]
+    pub fn from_host(host: &HostBatch<'_>, device: Device) -> Self {
+        let n_nodes = host.node_id.len();
+        let n_graphs = host.labels.len();
+        let (src, dst) = conv_edges(host.edge_src, host.edge_dst, n_nodes);
+        let mut nodes_per_graph = vec![0_f32; n_graphs];
+        for &graph in host.graph_of_node {
+            nodes_per_graph[graph as usize] += 1.0;
+        }
+        let put = |values: &[i64]| Tensor::from_slice(values).to_device(device);
+        Self {
+            node_id: put(host.node_id),
+            x: Tensor::from_slice(host.x).view([-1, NODE_FEATURES]).to_device(device),
+            transition_src: put(host.edge_src),
+            transition_dst: put(host.edge_dst),
+            edges: ConvEdges { src: put(&src), dst: put(&dst) },
+            graph_of_node: put(host.graph_of_node),
+            nodes_per_graph: Tensor::from_slice(&nodes_per_graph).to_device(device),
+            labels: put(host.labels),
+            n_graphs: n_graphs as i64,
+            n_nodes: n_nodes as i64,
+        }
+    }
+
+    /// Mean over the nodes of each graph: `[N]` or `[N, D]` in, `[G]` or `[G, D]` out.
+    #[must_use]
+    pub fn mean_by_graph(&self, values: &Tensor) -> Tensor {
+        let sums = self.sum_by_graph(values);
+        match values.dim() {
+            1 => sums / &self.nodes_per_graph,
+            _ => sums / self.nodes_per_graph.unsqueeze(1),
+        }
+    }
+
+    /// Sum over the nodes of each graph, shapes as [`Self::mean_by_graph`].
+    #[must_use]
+    pub fn sum_by_graph(&self, values: &Tensor) -> Tensor {
+        let mut shape = values.size();
+        shape[0] = self.n_graphs;
+        Tensor::zeros(shape, (values.kind(), values.device())).index_add(0, &self.graph_of_node, values)
+    }
+
+    /// Extremum over the nodes of each graph: `[N]` in, `[G]` out; `reduce` is `amax` or `amin`.
+    #[must_use]
+    pub fn extremum_by_graph(&self, values: &Tensor, reduce: &str) -> Tensor {
+        Tensor::zeros([self.n_graphs], (Kind::Float, values.device())).internal_scatter_reduce(
+            0,
+            &self.graph_of_node,
+            values,
+            reduce,
+            false,
+        )
+    }
+}
+
+/// Drops captured self-loops, adds one per node, and sorts by target (counting sort, stable in the source):
+/// neighbouring targets then lie together in memory.
+fn conv_edges(edge_src: &[i64], edge_dst: &[i64], n_nodes: usize) -> (Vec<i64>, Vec<i64>) {
+    let mut start = vec![0_usize; n_nodes + 1];
+    let proper = || edge_src.iter().zip(edge_dst).filter(|(s, d)| s != d);
+    for (_, &target) in proper() {
+        start[target as usize + 1] += 1;
+    }
+    for node in 0..n_nodes {
+        // One more per node for its self-loop.
+        start[node + 1] += start[node] + 1;
+    }
+    let total = start[n_nodes];
+    let mut src = vec![0; total];
+    let mut dst = vec![0; total];
+    let mut next = start;
+    let mut place = |source: i64, target: i64| {
+        let slot = &mut next[target as usize];
+        src[*slot] = source;
+        dst[*slot] = target;
+        *slot += 1;
+    };
+    for (&source, &target) in proper() {
+        place(source, target);
+    }
+    for node in 0..n_nodes as i64 {
+        place(node, node);
+    }
+    (src, dst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn self_loops_become_exactly_one_per_node_and_targets_ascend() {
+        let (src, dst) = conv_edges(&[0, 0, 2, 1], &[0, 1, 1, 2], 3);
+        assert_eq!(dst, [0, 1, 1, 1, 2, 2]);
+        assert_eq!(src, [0, 0, 2, 1, 1, 2]);
+    }
+
+    #[test]
+    fn means_and_extrema_are_per_graph() {
+        crate::runtime::init();
+        let host = HostBatch {
+            node_id: &[0, 1, 2],
+            x: &[0.0; 30],
+            edge_src: &[0],
+            edge_dst: &[1],
+            graph_of_node: &[0, 0, 1],
+            labels: &[0, 1],
+        };
+        let batch = GraphBatch::from_host(&host, Device::Cpu);
+        let values = Tensor::from_slice(&[1.0_f32, 3.0, -7.0]);
+        assert_eq!(Vec::<f32>::try_from(batch.mean_by_graph(&values)).unwrap(), [2.0, -7.0]);
+        assert_eq!(Vec::<f32>::try_from(batch.extremum_by_graph(&values, "amax")).unwrap(), [3.0, -7.0]);
+        assert_eq!(Vec::<f32>::try_from(batch.extremum_by_graph(&values, "amin")).unwrap(), [1.0, -7.0]);
+    }
+}

@@ -1,0 +1,268 @@
+//! The loop: epochs of steps, validation, best weights, checkpoints.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use common::config::semantic::FitSemantic;
+use common::trainer_protocol::EpochReport;
+use dataset::GraphSet;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::early_stop::EarlyStop;
+use super::loader::Loader;
+use super::progress::{Finished, FitState, PhaseProgress, Running};
+use super::sampler::epoch_order;
+use super::step::Stepper;
+use super::trainee::{copy_into, deep_copy};
+use super::{FitError, Listener, Trainee, Validation, seed};
+use crate::optim::{Adam, AdamConfig, WeightDecay};
+
+/// What a fit needs beside the model and the data.
+#[derive(Debug, Clone)]
+pub struct FitOptions {
+    pub semantic: FitSemantic,
+    pub seed: u64,
+    pub device: Device,
+    pub micro_batch_max: u32,
+    /// Graphs per evaluation batch.
+    pub eval_batch: usize,
+    /// Epochs between two checkpoints; 0 = only on request.
+    pub checkpoint_every_epochs: u32,
+}
+
+/// Graphs to train on and to validate with, as indices into their sets.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainData<'a> {
+    pub train: &'a GraphSet,
+    pub train_pool: &'a [u32],
+    pub val: &'a GraphSet,
+    pub val_pool: &'a [u32],
+}
+
+/// What a finished fit says about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FitSummary {
+    pub epochs_run: u32,
+    /// The epoch whose weights were kept.
+    pub best_epoch: u32,
+    /// Its validation loss (training loss where there is nothing to validate with).
+    pub best_loss: f64,
+    /// Graphs on the device at once in the end.
+    pub micro_batch: u32,
+    /// Mean training loss and validation loss per epoch.
+    pub history: Vec<(f64, f64)>,
+}
+
+/// Trains `trainee` and leaves the weights of its best epoch in it. Goes on where `progress` stands.
+///
+/// # Errors
+/// [`FitError`]; a requested stop is one of them, after its checkpoint.
+pub fn fit(
+    trainee: &dyn Trainee,
+    data: TrainData<'_>,
+    options: &FitOptions,
+    progress: &mut PhaseProgress,
+    listener: &mut dyn Listener,
+) -> Result<FitSummary, FitError> {
+    if let Some(finished) = progress.finished(trainee.name()) {
+        copy_into(&trainee.variables(), &finished.weights)?;
+        return Ok(finished.summary.clone());
+    }
+    if data.train_pool.is_empty() {
+        return Err(FitError::NothingToLearn { model: trainee.name(), why: "the training set is empty" });
+    }
+    let mut fitting = Fitting::start(trainee, data, options, progress.take_running(trainee.name()))?;
+    while !fitting.over() {
+        fitting.epoch(progress, listener)?;
+        let every = options.checkpoint_every_epochs;
+        if every > 0 && (fitting.state.epoch - 1).is_multiple_of(every) && !fitting.over() {
+            progress.save(Some(fitting.running()), listener)?;
+        }
+    }
+    let (summary, weights) = fitting.end()?;
+    progress.finish(trainee.name(), Finished { summary: summary.clone(), weights });
+    progress.save(None, listener)?;
+    Ok(summary)
+}
+
+struct Fitting<'a> {
+    trainee: &'a dyn Trainee,
+    data: TrainData<'a>,
+    options: &'a FitOptions,
+    adam: Adam,
+    stepper: Stepper,
+    loader: Loader,
+    state: FitState,
+    best: BTreeMap<String, Tensor>,
+    /// Rate and remaining time: graphs of finished steps of this process and when it began.
+    graphs_done: u64,
+    began: Instant,
+    last_validation: Option<Validation>,
+}
+
+impl<'a> Fitting<'a> {
+    fn start(
+        trainee: &'a dyn Trainee,
+        data: TrainData<'a>,
+        options: &'a FitOptions,
+        resumed: Option<Running>,
+    ) -> Result<Self, FitError> {
+        let semantic = &options.semantic;
+        let variables = trainee.variables();
+        let config = AdamConfig::new(semantic.lr, WeightDecay::Decoupled(semantic.weight_decay));
+        let trainable = variables.iter().filter(|(_, tensor)| tensor.requires_grad());
+        let mut adam = Adam::new(trainable.map(|(n, t)| (n.clone(), t.shallow_clone())), config)?;
+        let mut state = FitState {
+            epoch: 1,
+            steps_done: 0,
+            loss_sum: 0.0,
+            early_stop: EarlyStop::new(semantic.patience),
+            micro_batch: options.micro_batch_max,
+            history: Vec::new(),
+        };
+        let mut best = BTreeMap::new();
+        if let Some(running) = resumed {
+            copy_into(&variables, &running.now)?;
+            adam.load_state(&running.optim)?;
+            best = running.best;
+            state = running.state;
+        }
+        let micro_batch = options.micro_batch_max.min(state.micro_batch);
+        Ok(Self {
+            trainee,
+            data,
+            options,
+            adam,
+            stepper: Stepper::new(semantic.batch_size, micro_batch, semantic.grad_clip),
+            loader: Loader::new(options.device),
+            state,
+            best,
+            graphs_done: 0,
+            began: Instant::now(),
+            last_validation: None,
+        })
+    }
+
+    fn over(&self) -> bool {
+        self.state.epoch > self.options.semantic.epochs.max(1) || self.state.early_stop.exhausted()
+    }
+
+    /// The rest of the current epoch, its validation, and the turn to the next.
+    fn epoch(&mut self, progress: &PhaseProgress, listener: &mut dyn Listener) -> Result<(), FitError> {
+        let (name, epoch) = (self.trainee.name(), self.state.epoch);
+        let labels = &self.data.train.label;
+        let imbalance = self.trainee.imbalance();
+        let order = epoch_order(self.data.train_pool, labels, imbalance, self.options.seed, name, epoch);
+        let batch_size = self.options.semantic.batch_size.max(1) as usize;
+        let steps = order.len().div_ceil(batch_size) as u64;
+        let (stepped, loss_before) = (self.state.steps_done, self.state.loss_sum);
+        let mut losses = Tensor::zeros([], (tch::Kind::Double, self.options.device));
+        for (number, chosen) in (0u64..).zip(order.chunks(batch_size)).skip(stepped as usize) {
+            seed::seed_torch(self.options.seed, name, &[u64::from(epoch), number]);
+            let (trainee, set) = (self.trainee, self.data.train);
+            losses += self.stepper.step(trainee, &mut self.adam, &mut self.loader, set, chosen, listener)?;
+            self.graphs_done += chosen.len() as u64;
+            let done = number + 1;
+            let mean = || (loss_before + losses.double_value(&[])) / done as f64;
+            listener.epoch(&mut || self.report(mean(), done, steps), false);
+            if let Some(stop) = listener.stop_requested() {
+                self.state.steps_done = done;
+                self.state.loss_sum = loss_before + losses.double_value(&[]);
+                self.refuse_divergence(done)?;
+                if stop.checkpoint {
+                    progress.save(Some(self.running()), listener)?;
+                }
+                return Err(FitError::Stopped { reason: stop.reason });
+            }
+        }
+        self.state.loss_sum = loss_before + losses.double_value(&[]);
+        self.refuse_divergence(steps)?;
+        self.close_epoch(steps, listener)
+    }
+
+    fn close_epoch(&mut self, steps: u64, listener: &mut dyn Listener) -> Result<(), FitError> {
+        let train_loss = self.state.loss_sum / steps as f64;
+        let epoch = self.state.epoch;
+        let validation = if self.data.val_pool.is_empty() {
+            Validation { loss: train_loss, metrics: BTreeMap::new() }
+        } else {
+            let (set, pool) = (self.data.val, self.data.val_pool);
+            self.trainee.validate(&mut self.loader, set, pool, self.options.eval_batch)?
+        };
+        if !validation.loss.is_finite() {
+            let (model, loss) = (self.trainee.name(), validation.loss);
+            return Err(FitError::Diverged { model, epoch, step: steps, loss });
+        }
+        if self.state.early_stop.note(epoch, validation.loss) {
+            self.best = deep_copy(&self.trainee.variables());
+        }
+        let model = self.trainee.name();
+        tracing::info!(model, epoch, train_loss, val_loss = validation.loss, "epoch");
+        self.state.history.push((train_loss, validation.loss));
+        self.state.micro_batch = self.stepper.micro_batch();
+        self.last_validation = Some(validation);
+        listener.epoch(&mut || self.report(train_loss, steps, steps), true);
+        self.state.epoch += 1;
+        self.state.steps_done = 0;
+        self.state.loss_sum = 0.0;
+        Ok(())
+    }
+
+    fn refuse_divergence(&self, step: u64) -> Result<(), FitError> {
+        if self.state.loss_sum.is_finite() {
+            return Ok(());
+        }
+        let (model, epoch, loss) = (self.trainee.name(), self.state.epoch, self.state.loss_sum);
+        Err(FitError::Diverged { model, epoch, step, loss })
+    }
+
+    fn report(&self, loss: f64, steps_done: u64, steps: u64) -> EpochReport {
+        let epochs = self.options.semantic.epochs.max(1);
+        let seconds = self.began.elapsed().as_secs_f64().max(1e-6);
+        let rate = self.graphs_done as f64 / seconds;
+        let fraction = steps_done as f64 / steps as f64;
+        let epochs_left = f64::from(epochs - self.state.epoch.min(epochs)) + 1.0 - fraction;
+        let graphs_left = epochs_left * self.data.train_pool.len() as f64;
+        let mut metrics = BTreeMap::new();
+        if let Some(validation) = &self.last_validation {
+            metrics.insert("val_loss".to_owned(), validation.loss);
+            metrics.extend(validation.metrics.iter().map(|(name, value)| (name.clone(), *value)));
+        }
+        EpochReport {
+            model: self.trainee.name().to_owned(),
+            epoch: self.state.epoch,
+            epochs,
+            fraction,
+            loss,
+            metrics,
+            graphs_per_s: rate,
+            eta_ms: (rate > 0.0).then(|| (graphs_left / rate * 1e3) as u64),
+        }
+    }
+
+    /// Everything a checkpoint needs; tensors are shared, so it must be written before the next step.
+    fn running(&self) -> Running {
+        Running {
+            model: self.trainee.name().to_owned(),
+            state: FitState { micro_batch: self.stepper.micro_batch(), ..self.state.clone() },
+            now: self.trainee.variables(),
+            best: self.best.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect(),
+            optim: self.adam.state().into_iter().collect(),
+        }
+    }
+
+    /// Puts the best weights into the model.
+    fn end(self) -> Result<(FitSummary, BTreeMap<String, Tensor>), FitError> {
+        copy_into(&self.trainee.variables(), &self.best)?;
+        let best = self.state.early_stop.best();
+        let summary = FitSummary {
+            epochs_run: self.state.history.len() as u32,
+            best_epoch: best.map_or(0, |best| best.epoch),
+            best_loss: best.map_or(f64::NAN, |best| best.value),
+            micro_batch: self.stepper.micro_batch(),
+            history: self.state.history,
+        };
+        Ok((summary, self.best))
+    }
+}

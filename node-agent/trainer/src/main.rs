@@ -1,0 +1,62 @@
+//! `trainer run`: one attempt of one phase, spoken on stdin and stdout by [`common::trainer_protocol`].
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use common::trainer_protocol::exit_code;
+use telemetry::{LogConfig, LogFormat, Service};
+
+#[derive(Parser)]
+#[command(version, about = "Trains one phase; started by node-agent")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take one Start frame on stdin, train, and report frames on stdout.
+    Run(RunArgs),
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// W3C trace context of the attempt; the one in the Start frame wins.
+    #[arg(long, env = "TRACEPARENT")]
+    traceparent: Option<String>,
+    /// Folder of a log file beside the lines on stderr.
+    #[arg(long)]
+    log_dir: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "human")]
+    log_format: Format,
+    /// Filter of log lines; RUST_LOG wins.
+    #[arg(long, default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Human,
+    Json,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Command::Run(args) = Cli::parse().command;
+    let config = LogConfig {
+        dir: args.log_dir,
+        format: match args.log_format {
+            Format::Human => LogFormat::Human,
+            Format::Json => LogFormat::Json,
+        },
+        level: args.log_level,
+        stderr: true,
+    };
+    let service = Service { name: "coord-trainer", instance: std::process::id().to_string() };
+    let guard = telemetry::init(service, config).context("logs and traces")?;
+    let orphaned = || std::process::exit(exit_code::ORPHANED);
+    let code =
+        trainer::session::serve(std::io::stdin(), std::io::stdout(), args.traceparent.as_deref(), orphaned);
+    guard.shutdown();
+    std::process::exit(code)
+}

@@ -1,0 +1,100 @@
+//! Captures to graphs, and which windows a model learns from.
+
+use common::config::semantic as sem;
+use common::trainer_protocol::Stage;
+use dataset::{
+    ChunkRule, Copies, EdgeFeatures, GraphSet, PrepareConfig, PrepareTuning, Prepared, ReadOptions,
+    SplitConfig, SplitKind, VocabularyScope, WindowConfig, layout,
+};
+
+use super::{Job, PhaseError};
+use crate::fit::Listener;
+
+/// Prepares the job's captures, or takes them from the cache.
+///
+/// # Errors
+/// Whatever is wrong with the captures.
+pub fn prepare(job: &Job, listener: &mut dyn Listener) -> Result<Prepared, PhaseError> {
+    listener.stage(Stage::Preparing);
+    let _span = tracing::info_span!("preparing", dataset = %job.dataset).entered();
+    let (root, name) = match (job.captures_dir.parent(), job.captures_dir.file_name()) {
+        (Some(root), Some(name)) => (root, name.to_string_lossy()),
+        _ => {
+            let path = job.captures_dir.clone();
+            let mend = "give the folder of one dataset".to_owned();
+            return Err(dataset::DataError::Missing { what: "dataset folder", path, mend }.into());
+        }
+    };
+    let layout = layout::find(root, &name)?;
+    let tuning =
+        PrepareTuning { cache_dir: Some(job.cache_dir.clone()), threads: job.tuning.workers.max(1) as usize };
+    let prepared = dataset::prepare(&layout, &prepare_config(job.semantic.data()), &tuning, &|_| {})?;
+    for warning in &prepared.report.warnings {
+        tracing::warn!("{warning}");
+    }
+    let report = &prepared.report;
+    tracing::info!(
+        train = report.train_windows,
+        val = report.val_windows,
+        tests = prepared.tests.len(),
+        num_ids = report.num_ids,
+        cached = report.from_cache,
+        "graphs are ready"
+    );
+    Ok(prepared)
+}
+
+/// The configuration's words in those of the dataset room.
+#[must_use]
+pub fn prepare_config(data: &sem::DataSemantic) -> PrepareConfig {
+    PrepareConfig {
+        window: WindowConfig {
+            window: data.window,
+            stride: data.stride,
+            chunk_rule: match data.chunk_rule {
+                sem::ChunkRule::Whole => ChunkRule::Whole,
+                sem::ChunkRule::Original => ChunkRule::Original,
+            },
+            edge_features: EdgeFeatures::None,
+        },
+        vocabulary: match data.vocabulary {
+            sem::VocabularyScope::AllTrain => VocabularyScope::AllTrain,
+            sem::VocabularyScope::BenignTrain => VocabularyScope::BenignTrain,
+        },
+        copies: Copies::Once,
+        split: SplitConfig {
+            method: match data.split.kind {
+                sem::SplitKind::RandomDedup => SplitKind::RandomDedup,
+                sem::SplitKind::Contiguous => {
+                    SplitKind::Contiguous { embargo_windows: data.split.embargo_windows }
+                }
+            },
+            val_fraction: data.split.val_fraction,
+            seed: data.split.seed,
+        },
+        read: ReadOptions::default(),
+    }
+}
+
+/// Indices of all graphs.
+#[must_use]
+pub fn everything(set: &GraphSet) -> Vec<u32> {
+    (0..set.len() as u32).collect()
+}
+
+/// Indices of the graphs an auto-encoder learns from.
+#[must_use]
+pub fn pool_for(set: &GraphSet, train_on: sem::TrainOn) -> Vec<u32> {
+    match train_on {
+        sem::TrainOn::All => everything(set),
+        sem::TrainOn::Benign => {
+            (0..set.len() as u32).filter(|&graph| set.label[graph as usize] == 0).collect()
+        }
+    }
+}
+
+/// Labels of a set, or none if its captures carry none (frames were removed, nothing was injected).
+#[must_use]
+pub fn labels(set: &GraphSet) -> Option<&[u8]> {
+    set.has_labels().then_some(set.label.as_slice())
+}

@@ -1,0 +1,247 @@
+//! Training and judging a pair of detectors: the teacher on its own, the student with the teacher beside it.
+
+use std::collections::BTreeMap;
+
+use common::config::semantic::{GatSemantic, KdSemantic, StudentSemantic, TeacherSemantic, VgaeSemantic};
+use common::ids::Phase;
+use common::trainer_protocol::Stage;
+use dataset::{GraphSet, Prepared};
+
+use super::anomaly::AnomalyScale;
+use super::gat_fit::{GatTeaching, GatTrainee};
+use super::job::{Job, Outcome};
+use super::model_file::{self, GatPart, LoadedPair, MODEL_SCHEMA, ModelFile, VgaePart};
+use super::vgae_fit::{VgaeTeaching, VgaeTrainee};
+use super::{PhaseError, data, output, score};
+use crate::fit::loader::Loader;
+use crate::fit::progress::PhaseProgress;
+use crate::fit::{FitSummary, Listener, TrainData, fit, seed, trainee};
+use crate::metrics::{ModelReport, Scored, ThresholdRule, choose_threshold, report_folder};
+use crate::nn::gat::Gat;
+use crate::nn::parameter_count;
+use crate::nn::vgae::Vgae;
+
+/// Name of the validation split in reports.
+pub const VALIDATION: &str = "val";
+
+/// What both phases have in common.
+struct Pair<'a> {
+    seed: u64,
+    vgae: &'a VgaeSemantic,
+    gat: &'a GatSemantic,
+    kd: Option<&'a KdSemantic>,
+}
+
+/// Phase 1.
+///
+/// # Errors
+/// [`PhaseError`].
+pub fn teacher(
+    job: &Job,
+    semantic: &TeacherSemantic,
+    listener: &mut dyn Listener,
+) -> Result<Outcome, PhaseError> {
+    let pair = Pair { seed: semantic.seed, vgae: &semantic.vgae, gat: &semantic.gat, kd: None };
+    train(job, &pair, None, listener)
+}
+
+/// Phase 2.
+///
+/// # Errors
+/// [`PhaseError`]; a teacher of another vocabulary is refused.
+pub fn student(
+    job: &Job,
+    semantic: &StudentSemantic,
+    listener: &mut dyn Listener,
+) -> Result<Outcome, PhaseError> {
+    let teacher = LoadedPair::load(job.parent(Phase::Teacher)?, job.device)?;
+    let kd = Some(&semantic.kd);
+    let pair = Pair { seed: semantic.seed, vgae: &semantic.vgae, gat: &semantic.gat, kd };
+    train(job, &pair, Some(&teacher), listener)
+}
+
+fn train(
+    job: &Job,
+    pair: &Pair<'_>,
+    teacher: Option<&LoadedPair>,
+    listener: &mut dyn Listener,
+) -> Result<Outcome, PhaseError> {
+    let prepared = data::prepare(job, listener)?;
+    if let Some(teacher) = teacher {
+        teacher.check_vocabulary(&prepared.vocabulary, job.parent(Phase::Teacher)?)?;
+    }
+    let parents: Vec<String> = teacher.iter().map(|teacher| teacher.digest.clone()).collect();
+    let fingerprint = job.fingerprint(&prepared.report.key.to_string(), &parents)?;
+    let mut progress = PhaseProgress::open(&job.checkpoint_dir, fingerprint, job.resume_from.as_deref())?;
+
+    listener.stage(Stage::Training);
+    let num_ids = i64::from(prepared.vocabulary.num_ids());
+    let (vgae, vgae_fit) = train_vgae(job, pair, teacher, &prepared, num_ids, &mut progress, listener)?;
+    let (gat, gat_fit) = train_gat(job, pair, teacher, &prepared, num_ids, &mut progress, listener)?;
+
+    listener.stage(Stage::Evaluating);
+    let _span = tracing::info_span!("evaluating").entered();
+    let (scale, vgae_report) = judge_vgae(job, pair, &vgae, &prepared)?;
+    let gat_report = judge_gat(job, pair, &gat, &prepared)?;
+    let file = ModelFile {
+        schema: MODEL_SCHEMA,
+        dataset: job.dataset.clone(),
+        phase: job.phase,
+        num_ids: prepared.vocabulary.num_ids(),
+        data: job.semantic.data().clone(),
+        vgae: VgaePart {
+            arch: vgae.arch.clone(),
+            parameters: parameter_count(&vgae.store),
+            scale,
+            threshold: vgae_report.threshold,
+            fit: vgae_fit,
+        },
+        gat: GatPart {
+            arch: gat.arch.clone(),
+            parameters: parameter_count(&gat.store),
+            threshold: gat_report.threshold,
+            fit: gat_fit,
+        },
+    };
+    write(job, &prepared, &file, &vgae, &gat, BTreeMap::from([("vgae", vgae_report), ("gat", gat_report)]))
+}
+
+fn train_vgae(
+    job: &Job,
+    pair: &Pair<'_>,
+    teacher: Option<&LoadedPair>,
+    prepared: &Prepared,
+    num_ids: i64,
+    progress: &mut PhaseProgress,
+    listener: &mut dyn Listener,
+) -> Result<(Vgae, FitSummary), PhaseError> {
+    let _span = tracing::info_span!("vgae").entered();
+    seed::seed_torch(pair.seed, "vgae.init", &[]);
+    let vgae = Vgae::new(&pair.vgae.arch, num_ids, job.device);
+    let mut loader = Loader::new(job.device);
+    let teaching = teacher.zip(pair.kd).map(|(teacher, kd)| {
+        VgaeTeaching::new(kd, &teacher.vgae, &vgae, &mut loader, &prepared.train, job.eval_batch())
+    });
+    let train_pool = data::pool_for(&prepared.train, pair.vgae.train_on);
+    let val_pool = data::pool_for(&prepared.val, pair.vgae.train_on);
+    let data = train_data(prepared, &train_pool, &val_pool);
+    let options = job.fit_options(&pair.vgae.fit, pair.seed);
+    let summary = fit(&VgaeTrainee::new(&vgae, pair.vgae, teaching), data, &options, progress, listener)?;
+    Ok((vgae, summary))
+}
+
+fn train_gat(
+    job: &Job,
+    pair: &Pair<'_>,
+    teacher: Option<&LoadedPair>,
+    prepared: &Prepared,
+    num_ids: i64,
+    progress: &mut PhaseProgress,
+    listener: &mut dyn Listener,
+) -> Result<(Gat, FitSummary), PhaseError> {
+    let _span = tracing::info_span!("gat").entered();
+    seed::seed_torch(pair.seed, "gat.init", &[]);
+    let gat = Gat::new(&pair.gat.arch, num_ids, job.device);
+    let mut loader = Loader::new(job.device);
+    let (train_pool, val_pool) = (data::everything(&prepared.train), data::everything(&prepared.val));
+    let teaching = teacher.zip(pair.kd).map(|(teacher, kd)| {
+        let batch = job.eval_batch();
+        let logits = score::gat_logits(&teacher.gat, &mut loader, &prepared.train, &train_pool, batch);
+        GatTeaching { kd, logits }
+    });
+    let data = train_data(prepared, &train_pool, &val_pool);
+    let options = job.fit_options(&pair.gat.fit, pair.seed);
+    let trainee = GatTrainee::new(&gat, pair.gat, &prepared.train.label, teaching);
+    let summary = fit(&trainee, data, &options, progress, listener)?;
+    Ok((gat, summary))
+}
+
+fn train_data<'a>(prepared: &'a Prepared, train_pool: &'a [u32], val_pool: &'a [u32]) -> TrainData<'a> {
+    TrainData { train: &prepared.train, train_pool, val: &prepared.val, val_pool }
+}
+
+fn judge_vgae(
+    job: &Job,
+    pair: &Pair<'_>,
+    vgae: &Vgae,
+    prepared: &Prepared,
+) -> Result<(AnomalyScale, ModelReport), PhaseError> {
+    let mut loader = Loader::new(job.device);
+    let batch = job.eval_batch();
+    let benign = data::pool_for(&prepared.train, common::config::semantic::TrainOn::Benign);
+    let scale = AnomalyScale::fit(&score::errors(vgae, &mut loader, &prepared.train, &benign, batch)?);
+    let report = judge(prepared, ThresholdRule::from(&pair.vgae.threshold), |set| {
+        let errors = score::errors(vgae, &mut loader, set, &data::everything(set), batch)?;
+        Ok(scale.scores(&errors))
+    })?;
+    Ok((scale, report))
+}
+
+fn judge_gat(job: &Job, pair: &Pair<'_>, gat: &Gat, prepared: &Prepared) -> Result<ModelReport, PhaseError> {
+    let mut loader = Loader::new(job.device);
+    let batch = job.eval_batch();
+    judge(prepared, ThresholdRule::from(&pair.gat.threshold), |set| {
+        Ok(score::attack_probabilities(gat, &mut loader, set, batch)?)
+    })
+}
+
+/// Threshold from validation (from training where there is no validation window), then every folder, whole.
+fn judge(
+    prepared: &Prepared,
+    rule: ThresholdRule,
+    mut scores: impl FnMut(&GraphSet) -> Result<Vec<f32>, PhaseError>,
+) -> Result<ModelReport, PhaseError> {
+    let calibration = if prepared.val.is_empty() { &prepared.train } else { &prepared.val };
+    let on_val = scores(calibration)?;
+    let threshold = choose_threshold(&Scored::new(&on_val, &calibration.label)?, rule)?;
+    let report = report_folder(&on_val, Some(&calibration.label), threshold.value)?;
+    let mut folders = BTreeMap::from([(VALIDATION.to_owned(), report)]);
+    for (folder, set) in &prepared.tests {
+        let report = report_folder(&scores(set)?, data::labels(set), threshold.value)?;
+        folders.insert(folder.clone(), report);
+    }
+    Ok(ModelReport { threshold, folders })
+}
+
+fn write(
+    job: &Job,
+    prepared: &Prepared,
+    file: &ModelFile,
+    vgae: &Vgae,
+    gat: &Gat,
+    reports: BTreeMap<&str, ModelReport>,
+) -> Result<Outcome, PhaseError> {
+    let dir = &job.out_dir;
+    let pth = match job.phase {
+        Phase::Teacher => format!("best_teacher_model_{}.pth", job.dataset),
+        _ => format!("final_student_model_{}.pth", job.dataset),
+    };
+    let (vgae, gat) = (trainee::named(&vgae.store), trainee::named(&gat.store));
+    output::write_tensors(&dir.join(model_file::VGAE), &vgae)?;
+    output::write_tensors(&dir.join(model_file::GAT), &gat)?;
+    let sections = [("vgae", output::for_python(&vgae)), ("gat", output::for_python(&gat))];
+    crate::pth::write(&dir.join(&pth), &sections)?;
+    output::write_json(&dir.join(model_file::VOCABULARY), &prepared.vocabulary)?;
+    output::write_json(&dir.join(model_file::METRICS), &reports)?;
+    output::write_json(&dir.join(model_file::MODEL), file)?;
+
+    let mut outcome = Outcome::default();
+    for (model, report) in &reports {
+        output::flatten(model, report, &mut outcome.metrics);
+    }
+    for (model, fit) in [("vgae", &file.vgae.fit), ("gat", &file.gat.fit)] {
+        outcome.metrics.insert(format!("{model}.best_epoch"), f64::from(fit.best_epoch));
+        outcome.tuning_used.insert(format!("{model}.micro_batch"), fit.micro_batch.to_string());
+        outcome.tuning_used.insert(format!("{model}.epochs_run"), fit.epochs_run.to_string());
+    }
+    let names = [
+        model_file::VGAE,
+        model_file::GAT,
+        model_file::VOCABULARY,
+        model_file::METRICS,
+        model_file::MODEL,
+        &pth,
+    ];
+    outcome.files = names.map(str::to_owned).to_vec();
+    Ok(outcome)
+}

@@ -1,0 +1,272 @@
+//! The fusion phase: states of the committed pair, the agent's episodes, the figures of every combiner.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use common::config::semantic::{FusionSemantic, StatesFrom};
+use common::ids::Phase;
+use common::trainer_protocol::{EpochReport, Stage};
+use dataset::GraphSet;
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::fusion::baselines::{Logistic, WeightedAverage};
+use super::fusion::learn::{EpisodeNews, FusionProgress, Learner};
+use super::fusion::report::{Combiner, FusionReport, judge};
+use super::fusion::scaling::{Scaling, States};
+use super::fusion::states::{RawStates, state_rows};
+use super::job::{Job, Outcome};
+use super::model_file::{self, LoadedPair, MODEL_SCHEMA};
+use super::{PhaseError, data, output, score};
+use crate::checkpoint::{self, CheckpointFolder, Loaded, Snapshot};
+use crate::fit::loader::Loader;
+use crate::fit::{FitError, Listener, seed, trainee};
+use crate::metrics::ChosenThreshold;
+use crate::nn::parameter_count;
+use crate::nn::qnet::{QNet, STATE_WIDTH};
+
+/// Name of the agent's weights.
+pub const DQN: &str = "dqn.safetensors";
+
+/// `model.json` of a fusion.
+#[derive(Debug, Serialize, Deserialize)]
+struct FusionFile {
+    schema: u32,
+    dataset: common::ids::DatasetId,
+    phase: Phase,
+    num_ids: u32,
+    states_from: StatesFrom,
+    /// Digest of the weights of the pair whose states these are.
+    pair: String,
+    arch: common::config::semantic::DqnArch,
+    parameters: i64,
+    scaling: Scaling,
+    /// An attack iff α·g + (1−α)·a is above it.
+    threshold: ChosenThreshold,
+    weighted_average: f64,
+    episodes_run: u32,
+    best_on_validation: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    fingerprint: String,
+    progress: FusionProgress,
+}
+
+/// States of all splits, scaled.
+struct AllStates {
+    scaling: Scaling,
+    train: States,
+    val: States,
+    tests: BTreeMap<String, States>,
+}
+
+/// Phase 3.
+///
+/// # Errors
+/// [`PhaseError`]; a pair of another vocabulary is refused.
+pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) -> Result<Outcome, PhaseError> {
+    let parent = match semantic.states_from {
+        StatesFrom::Student => Phase::Student,
+        StatesFrom::Teacher => Phase::Teacher,
+    };
+    let parent_dir = job.parent(parent)?;
+    let pair = LoadedPair::load(parent_dir, job.device)?;
+    let prepared = data::prepare(job, listener)?;
+    pair.check_vocabulary(&prepared.vocabulary, parent_dir)?;
+
+    listener.stage(Stage::Training);
+    let states = all_states(job, semantic, &pair, &prepared)?;
+    let fingerprint =
+        job.fingerprint(&prepared.report.key.to_string(), std::slice::from_ref(&pair.digest))?;
+    let (net, episodes_run) = learn(job, semantic, &states, &fingerprint, listener)?;
+
+    listener.stage(Stage::Evaluating);
+    let average = WeightedAverage::fit(&states.train)?;
+    let weighted_average = average.gat_weight;
+    let combiners = [
+        Combiner::Dqn(&net),
+        Combiner::WeightedAverage(average),
+        Combiner::Logistic(Logistic::fit(&states.train)?),
+        Combiner::GatOnly,
+        Combiner::VgaeOnly,
+    ];
+    let report = judge(&combiners, &states.val, &states.tests, &semantic.threshold)?;
+    let file = FusionFile {
+        schema: MODEL_SCHEMA,
+        dataset: job.dataset.clone(),
+        phase: job.phase,
+        num_ids: prepared.vocabulary.num_ids(),
+        states_from: semantic.states_from,
+        pair: pair.digest,
+        arch: net.arch.clone(),
+        parameters: parameter_count(&net.store),
+        scaling: states.scaling,
+        threshold: report.combiners["dqn"].threshold,
+        weighted_average: f64::from(weighted_average),
+        episodes_run,
+        best_on_validation: report.best_on_validation.clone(),
+    };
+    write(job, &pair.vocabulary, &net, &file, &report)
+}
+
+fn all_states(
+    job: &Job,
+    semantic: &FusionSemantic,
+    pair: &LoadedPair,
+    prepared: &dataset::Prepared,
+) -> Result<AllStates, PhaseError> {
+    let _span = tracing::info_span!("states").entered();
+    let mut loader = Loader::new(job.device);
+    let mut raw = |set: &GraphSet, pool: &[u32]| -> Result<RawStates, PhaseError> {
+        let rows = score::collect(&mut loader, set, pool, job.eval_batch(), STATE_WIDTH, |batch| {
+            state_rows(&pair.vgae.score_batch(batch), &pair.gat.score_batch(batch))
+        });
+        let labels = data::labels(set).map(|all| pool.iter().map(|&graph| all[graph as usize]).collect());
+        Ok(RawStates::new(rows, labels)?)
+    };
+    let train_pool = sample(&prepared.train, semantic.train_states_max, semantic.seed, "states.train");
+    // Without a validation window the training states have to do: better a biased threshold than none.
+    let val_set = if prepared.val.is_empty() { &prepared.train } else { &prepared.val };
+    let val_pool = sample(val_set, semantic.val_states_max, semantic.seed, "states.val");
+    let train = raw(&prepared.train, &train_pool)?;
+    let val = raw(val_set, &val_pool)?;
+    let scaling = Scaling::fit(&train)?;
+    let mut tests = BTreeMap::new();
+    for (folder, set) in &prepared.tests {
+        tests.insert(folder.clone(), scaling.apply(&raw(set, &data::everything(set))?, job.device));
+    }
+    let (train, val) = (scaling.apply(&train, job.device), scaling.apply(&val, job.device));
+    Ok(AllStates { scaling, train, val, tests })
+}
+
+/// At most `most` graphs of a set, ascending; a seeded sample beyond that.
+fn sample(set: &GraphSet, most: u32, seed: u64, purpose: &str) -> Vec<u32> {
+    let mut chosen = data::everything(set);
+    if chosen.len() > most as usize {
+        chosen.shuffle(&mut seed::rng(seed, purpose, &[]));
+        chosen.truncate(most as usize);
+        chosen.sort_unstable();
+    }
+    chosen
+}
+
+fn learn(
+    job: &Job,
+    semantic: &FusionSemantic,
+    states: &AllStates,
+    fingerprint: &str,
+    listener: &mut dyn Listener,
+) -> Result<(QNet, u32), PhaseError> {
+    let _span = tracing::info_span!("dqn").entered();
+    let folder = CheckpointFolder::open(&job.checkpoint_dir)?;
+    let mut learner = Learner::new(semantic, &states.train, &states.val)?;
+    if let Some(loaded) = job.resume_from.as_deref().and_then(|dir| resumable(dir, fingerprint)) {
+        match learner.restore(&loaded) {
+            Ok(()) => tracing::info!(episode = loaded.header.episodes_done, "resuming from a checkpoint"),
+            Err(error) => {
+                tracing::warn!(%error, "checkpoint not used");
+                learner = Learner::new(semantic, &states.train, &states.val)?;
+            }
+        }
+    }
+    let every = job.tuning.checkpoint_every_epochs * semantic.validate_every_episodes.max(1);
+    let began = Instant::now();
+    let first = learner.progress().episodes_done;
+    let mut validation = BTreeMap::new();
+    while !learner.finished() {
+        let news = learner.run_episode()?;
+        let seconds_each = began.elapsed().as_secs_f64() / f64::from(news.episode - first);
+        let is_validation = news.validation.is_some();
+        listener.epoch(&mut || episode_report(semantic, &news, &mut validation, seconds_each), is_validation);
+        let stop = listener.stop_requested();
+        let due = every > 0 && news.episode.is_multiple_of(every);
+        if stop.as_ref().map_or(due, |stop| stop.checkpoint) {
+            let Snapshot { header, tensors } = learner.snapshot();
+            let header = Header { fingerprint: fingerprint.to_owned(), progress: header };
+            let dir = folder.write(&Snapshot { header, tensors })?;
+            listener.checkpoint(&dir, "dqn", news.episode);
+        }
+        if let Some(stop) = stop {
+            return Err(FitError::Stopped { reason: stop.reason }.into());
+        }
+    }
+    let episodes_run = learner.progress().episodes_done;
+    Ok((learner.into_best(), episodes_run))
+}
+
+fn resumable(dir: &Path, fingerprint: &str) -> Option<Loaded<FusionProgress>> {
+    match checkpoint::load::<Header>(dir) {
+        Ok(Loaded { header, tensors }) if header.fingerprint == fingerprint => {
+            Some(Loaded { header: header.progress, tensors })
+        }
+        Ok(_) => {
+            tracing::warn!(dir = %dir.display(), "checkpoint of another job or version: not used");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "checkpoint not used");
+            None
+        }
+    }
+}
+
+fn episode_report(
+    semantic: &FusionSemantic,
+    news: &EpisodeNews,
+    validation: &mut BTreeMap<String, f64>,
+    seconds_each: f64,
+) -> EpochReport {
+    if let Some(v) = &news.validation {
+        validation.extend(v.f1.map(|f1| ("val_f1".to_owned(), f1)));
+        validation.extend(v.auc.map(|auc| ("val_auc".to_owned(), auc)));
+        validation.insert("val_reward".to_owned(), v.reward);
+        validation.insert("mean_alpha".to_owned(), v.mean_alpha);
+    }
+    let mut metrics = validation.clone();
+    metrics.insert("epsilon".to_owned(), news.epsilon);
+    metrics.insert("reward".to_owned(), news.mean_reward);
+    let left = f64::from(semantic.episodes.saturating_sub(news.episode));
+    EpochReport {
+        model: "dqn".to_owned(),
+        epoch: news.episode,
+        epochs: semantic.episodes,
+        fraction: 1.0,
+        loss: news.mean_loss,
+        metrics,
+        graphs_per_s: f64::from(semantic.samples_per_episode) / seconds_each.max(1e-9),
+        eta_ms: Some((left * seconds_each * 1e3) as u64),
+    }
+}
+
+fn write(
+    job: &Job,
+    vocabulary: &dataset::Vocabulary,
+    net: &QNet,
+    file: &FusionFile,
+    report: &FusionReport,
+) -> Result<Outcome, PhaseError> {
+    let dir = &job.out_dir;
+    let pth = format!("fusion_agent_{}.pth", job.dataset);
+    let weights = trainee::named(&net.store);
+    output::write_tensors(&dir.join(DQN), &weights)?;
+    let scaling: Vec<(String, Tensor)> = file.scaling.tensors();
+    crate::pth::write(&dir.join(&pth), &[("dqn", output::for_python(&weights)), ("scaling", scaling)])?;
+    output::write_json(&dir.join(model_file::VOCABULARY), vocabulary)?;
+    output::write_json(&dir.join(model_file::METRICS), report)?;
+    output::write_json(&dir.join(model_file::MODEL), file)?;
+
+    let mut outcome = Outcome::default();
+    for (combiner, report) in &report.combiners {
+        output::flatten(combiner, report, &mut outcome.metrics);
+    }
+    outcome.tuning_used.insert("dqn.episodes_run".to_owned(), file.episodes_run.to_string());
+    outcome.tuning_used.insert("best_on_validation".to_owned(), report.best_on_validation.clone());
+    outcome.files = [DQN, model_file::VOCABULARY, model_file::METRICS, model_file::MODEL, &pth]
+        .map(str::to_owned)
+        .to_vec();
+    Ok(outcome)
+}

@@ -1,0 +1,124 @@
+//! `model.json`: everything needed to use a pair of detectors, beside their weights.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::config::semantic::{DataSemantic, GatArch, VgaeArch};
+use common::ids::{DatasetId, Phase};
+use dataset::Vocabulary;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::{Device, Tensor};
+
+use super::PhaseError;
+use super::anomaly::AnomalyScale;
+use super::job::hex;
+use crate::fit::{FitSummary, trainee};
+use crate::metrics::ChosenThreshold;
+use crate::nn::gat::Gat;
+use crate::nn::vgae::Vgae;
+
+/// Raised when an older reader could misunderstand the file.
+pub const MODEL_SCHEMA: u32 = 1;
+/// Names of the files of a pair.
+pub const MODEL: &str = "model.json";
+pub const METRICS: &str = "metrics.json";
+pub const VOCABULARY: &str = "vocabulary.json";
+pub const VGAE: &str = "vgae.safetensors";
+pub const GAT: &str = "gat.safetensors";
+
+/// A trained pair without its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFile {
+    pub schema: u32,
+    pub dataset: DatasetId,
+    pub phase: Phase,
+    pub num_ids: u32,
+    /// Windows and split the pair was trained with.
+    pub data: DataSemantic,
+    pub vgae: VgaePart,
+    pub gat: GatPart,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VgaePart {
+    pub arch: VgaeArch,
+    pub parameters: i64,
+    /// Errors to anomaly score; an attack iff that score is above the threshold.
+    pub scale: AnomalyScale,
+    pub threshold: ChosenThreshold,
+    pub fit: FitSummary,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GatPart {
+    pub arch: GatArch,
+    pub parameters: i64,
+    /// An attack iff the attack probability is above it.
+    pub threshold: ChosenThreshold,
+    pub fit: FitSummary,
+}
+
+/// A committed pair with its weights.
+#[derive(Debug)]
+pub struct LoadedPair {
+    pub file: ModelFile,
+    pub vocabulary: Vocabulary,
+    pub vgae: Vgae,
+    pub gat: Gat,
+    /// Digest of both weight files.
+    pub digest: String,
+}
+
+impl LoadedPair {
+    /// Reads a pair from the output folder of a committed phase.
+    ///
+    /// # Errors
+    /// `BrokenParent` naming the file and what is wrong with it.
+    pub fn load(dir: &Path, device: Device) -> Result<Self, PhaseError> {
+        let file: ModelFile = read_json(&dir.join(MODEL))?;
+        if file.schema != MODEL_SCHEMA {
+            let reason = format!("schema {} is not {MODEL_SCHEMA}", file.schema);
+            return Err(PhaseError::BrokenParent { path: dir.join(MODEL), reason });
+        }
+        let vocabulary: Vocabulary = read_json(&dir.join(VOCABULARY))?;
+        if vocabulary.num_ids() != file.num_ids {
+            let reason = format!("{} ids, but {MODEL} says {}", vocabulary.num_ids(), file.num_ids);
+            return Err(PhaseError::BrokenParent { path: dir.join(VOCABULARY), reason });
+        }
+        let num_ids = i64::from(file.num_ids);
+        let vgae = Vgae::new(&file.vgae.arch, num_ids, device);
+        let gat = Gat::new(&file.gat.arch, num_ids, device);
+        let mut hasher = Sha256::new();
+        for (name, store) in [(VGAE, &vgae.store), (GAT, &gat.store)] {
+            let path = dir.join(name);
+            hasher.update(std::fs::read(&path).map_err(|e| broken(&path, e))?);
+            let saved = Tensor::read_safetensors(&path).map_err(|e| broken(&path, e))?;
+            let saved: BTreeMap<String, Tensor> = saved.into_iter().collect();
+            trainee::copy_into(&trainee::named(store), &saved).map_err(|e| broken(&path, e))?;
+        }
+        Ok(Self { file, vocabulary, vgae, gat, digest: hex(&hasher.finalize()) })
+    }
+
+    /// Refuses a pair that numbers ids in another way than `ours`: its embedding rows would mean other ids.
+    ///
+    /// # Errors
+    /// `Vocabulary`.
+    pub fn check_vocabulary(&self, ours: &Vocabulary, dir: &Path) -> Result<(), PhaseError> {
+        if self.vocabulary == *ours {
+            return Ok(());
+        }
+        let (theirs, ours) = (self.vocabulary.num_ids(), ours.num_ids());
+        Err(PhaseError::Vocabulary { path: dir.to_owned(), theirs, ours })
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Result<T, PhaseError> {
+    let text = std::fs::read(path).map_err(|e| broken(path, e))?;
+    serde_json::from_slice(&text).map_err(|e| broken(path, e))
+}
+
+fn broken(path: &Path, error: impl std::fmt::Display) -> PhaseError {
+    let reason = error.to_string().lines().next().unwrap_or("unreadable").to_owned();
+    PhaseError::BrokenParent { path: path.to_owned(), reason }
+}
