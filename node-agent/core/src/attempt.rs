@@ -1,8 +1,8 @@
 //! The way of one attempt on this node.
 
-use crate::state::{RunId, SlotRevision};
+use crate::state::RunId;
 use common::digest::Digest;
-use common::ids::Phase;
+use common::ids::{Phase, Revision};
 use common::messages::JobOffer;
 use common::slot::Failure;
 use common::trainer_protocol::{Done, EpochReport, FailureKind, Stage};
@@ -102,10 +102,10 @@ pub enum Take {
     },
     /// Memory is reserved; the slot is to be written.
     Hold {
-        revision: SlotRevision,
+        revision: Revision,
     },
     Decline {
-        revision: SlotRevision,
+        revision: Revision,
         reason: String,
         retry_at: Millis,
     },
@@ -115,7 +115,7 @@ pub enum Take {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// Of our last write.
-    pub revision: SlotRevision,
+    pub revision: Revision,
     pub beat: u64,
     /// When the slot is written next.
     pub write_at: Millis,

@@ -2,7 +2,8 @@
 //! as an event; none is remembered as "sent" by the core.
 
 use crate::attempt::{FinishedChild, Inputs, LocalCheckpoint};
-use crate::state::{RunId, SlotRevision};
+use crate::state::RunId;
+use common::ids::Revision;
 use common::job_key::JobKey;
 use common::messages::JobOffer;
 use common::slot::Slot;
@@ -12,7 +13,7 @@ pub enum Effect {
     /// -> `SlotRead`
     ReadSlot { key: JobKey },
     /// Compare-and-swap. -> `SlotWritten`
-    WriteSlot { key: JobKey, expected: SlotRevision, slot: Box<Slot> },
+    WriteSlot { key: JobKey, expected: Revision, slot: Box<Slot> },
     /// Bring captures, parents' files and the newest whole checkpoint of this key (of any attempt) to the
     /// disk. -> `Fetched`, `FetchFailed`
     Fetch { run: RunId, offer: Box<JobOffer> },

@@ -2,8 +2,9 @@
 
 use crate::attempt::{Inputs, Verdict};
 use crate::ledger::DeviceFacts;
-use crate::state::{RunId, SlotRevision};
+use crate::state::RunId;
 use common::digest::Digest;
+use common::ids::Revision;
 use common::job_key::JobKey;
 use common::messages::JobOffer;
 use common::slot::{Cause, Slot};
@@ -15,7 +16,7 @@ pub enum Event {
     /// Time passed: everything that only waits for a moment happens now.
     Tick,
     /// All slots, listed once when the agent starts.
-    SlotsAtStart(Vec<(JobKey, SlotRevision, Slot)>),
+    SlotsAtStart(Vec<(JobKey, Revision, Slot)>),
     /// An invitation came.
     Offer(Box<JobOffer>),
     SlotRead {
@@ -107,7 +108,7 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadOutcome {
     Found {
-        revision: SlotRevision,
+        revision: Revision,
         slot: Box<Slot>,
     },
     Absent,
@@ -120,7 +121,7 @@ pub enum ReadOutcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteOutcome {
     Written {
-        revision: SlotRevision,
+        revision: Revision,
     },
     /// Somebody wrote since the named revision.
     Conflict,

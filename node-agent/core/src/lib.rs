@@ -40,4 +40,4 @@ pub use effect::{Effect, SavedRun};
 pub use event::{Change, Changed, ChildExit, Event, Problem, ReadOutcome, Refused, WriteOutcome};
 pub use ledger::{DeviceFacts, Ledger, NoRoom, ProcessUse};
 pub use options::{Options, PhaseLimits};
-pub use state::{Mode, RunId, SlotRevision, State};
+pub use state::{Mode, Orphan, RunId, State};

@@ -3,7 +3,7 @@
 use crate::attempt::Run;
 use crate::ledger::Ledger;
 use crate::options::Options;
-use common::ids::Attempt;
+use common::ids::{Attempt, Revision};
 use common::job_key::JobKey;
 use common::slot::Slot;
 use common::units::Millis;
@@ -30,10 +30,6 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Revision of a slot's record on the bus; a write names the one it was decided on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SlotRevision(pub u64);
-
 /// Whether the agent takes new work.
 ///
 /// ```text
@@ -58,7 +54,7 @@ pub enum Mode {
 /// A slot that an earlier life of this agent held: its child is dead, nobody has said so yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
-    pub revision: SlotRevision,
+    pub revision: Revision,
     pub slot: Slot,
     pub retry_at: Millis,
 }

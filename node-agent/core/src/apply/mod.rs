@@ -13,8 +13,6 @@ mod child;
 mod ending;
 mod offer;
 mod slots;
-#[cfg(test)]
-mod tests;
 mod time;
 mod work;
 

@@ -4,12 +4,13 @@ use super::ending;
 use crate::attempt::{AttemptState, Claim, Run, Saves, Take};
 use crate::event::{Change, Changed, ReadOutcome, Refused, WriteOutcome};
 use crate::fence::{self, Standing};
-use crate::state::{Mode, Orphan, RunId, SlotRevision, State};
+use crate::state::{Mode, Orphan, RunId, State};
+use common::ids::Revision;
 use common::job_key::JobKey;
 use common::slot::{Cause, Failure, Slot, SlotState};
 use common::units::Millis;
 
-pub(super) fn at_start(state: &mut State, now: Millis, slots: Vec<(JobKey, SlotRevision, Slot)>) -> Changed {
+pub(super) fn at_start(state: &mut State, now: Millis, slots: Vec<(JobKey, Revision, Slot)>) -> Changed {
     let mut changed = Changed::nothing();
     for (key, revision, slot) in slots {
         if fence::is_orphan(&slot, &state.options.node, state.options.incarnation) {
@@ -71,7 +72,7 @@ pub(super) fn drop_offer(state: &mut State, id: RunId, why: String) -> Changed {
     Changed::one(Change::Dropped { run: id, why })
 }
 
-fn found(state: &mut State, now: Millis, id: RunId, revision: SlotRevision, slot: &Slot) -> Changed {
+fn found(state: &mut State, now: Millis, id: RunId, revision: Revision, slot: &Slot) -> Changed {
     let Some(run) = state.runs.get(&id) else { return Changed::nothing() };
     let verdict = match &run.state {
         AttemptState::Closing { verdict, .. } => Some(verdict),
@@ -103,7 +104,7 @@ fn found(state: &mut State, now: Millis, id: RunId, revision: SlotRevision, slot
 }
 
 /// Still ours after a refused or unanswered write: go on from the revision that was found.
-fn resume_claim(state: &mut State, now: Millis, id: RunId, at: SlotRevision, beat: Option<u64>) -> Changed {
+fn resume_claim(state: &mut State, now: Millis, id: RunId, at: Revision, beat: Option<u64>) -> Changed {
     if let Some(claim) = state.runs.get_mut(&id).and_then(|run| run.state.claim_mut()) {
         claim.revision = at;
         claim.beat = beat.map_or(claim.beat, |found| found.max(claim.beat));
@@ -114,7 +115,7 @@ fn resume_claim(state: &mut State, now: Millis, id: RunId, at: SlotRevision, bea
 }
 
 /// The offer stands: reserve now and write, or say why not.
-fn admit(state: &mut State, now: Millis, id: RunId, revision: SlotRevision) -> Changed {
+fn admit(state: &mut State, now: Millis, id: RunId, revision: Revision) -> Changed {
     let closed = state.closed_because();
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
     let reserved = state.ledger.has(&id);
@@ -137,7 +138,7 @@ fn admit(state: &mut State, now: Millis, id: RunId, revision: SlotRevision) -> C
 }
 
 /// The slot says that we hold it: our write was stored.
-fn adopt(state: &mut State, now: Millis, id: RunId, revision: SlotRevision, beat: u64) -> Changed {
+fn adopt(state: &mut State, now: Millis, id: RunId, revision: Revision, beat: u64) -> Changed {
     let mut changed = Changed::nothing();
     let held_here = |run: &Run| run.id.key == id.key && run.id != id && run.state.claim().is_some();
     let others: Vec<RunId> = state.runs.values().filter(|run| held_here(run)).map(|run| run.id).collect();
