@@ -157,7 +157,8 @@ impl Client {
             base.committed.insert(at.value.committed.key, at.value.committed.clone());
             base.registry.insert(at.value.name.clone(), at.value);
         }
-        for (id, at) in self.chains().await? {
+        let chains = self.chains().await?;
+        for (id, at) in &chains {
             for job in at.value.jobs.values() {
                 if let (Some(key), Some(result)) = (job.key(), job.state.result())
                     && result.key == key
@@ -174,7 +175,7 @@ impl Client {
             for (dataset, jobs) in plan.by_dataset() {
                 let id = ChainId { plan: plan.id.clone(), dataset: dataset.clone() };
                 let runs = jobs.values().any(|j| matches!(j.decision, common::plan::Decision::Run { .. }));
-                if runs && self.chain(&id).await?.is_none() {
+                if runs && !chains.contains_key(&id) {
                     base.running.insert(dataset.clone(), plan.id.clone());
                 }
             }
