@@ -31,10 +31,8 @@ pub enum BusError {
         "message of {size_bytes} bytes is over the limit of {limit_bytes} bytes (nats-server: max_payload)"
     )]
     TooLarge { size_bytes: usize, limit_bytes: usize },
-    #[error(
-        "{name}: its history restarted (last sequence {found} is below {seen}, which was seen before): the \
-         stream was deleted and made anew. Load the state again"
-    )]
+    /// Deleted and made anew, or restored from an older copy. Load the state again.
+    #[error("{name} is not the one that was watched: its history ends at {found}, {seen} was seen before")]
     HistoryLost { name: String, seen: Sequence, found: Sequence },
     #[error(
         "nats-server at {url} is version {found}, at least {wanted} is needed. \

@@ -1,6 +1,6 @@
 //! Pull consumers of durable streams, made anew whenever they are lost.
 
-use super::follow::{HEARTBEAT, INACTIVE, PULL_EXPIRES};
+use super::follow::{HEARTBEAT, INACTIVE, PULL_EXPIRES, StreamLife};
 use super::ledger::{Ledger, Seen};
 use super::{Link, convert};
 use crate::error::{BusError, Result};
@@ -9,6 +9,7 @@ use crate::retry::Backoff;
 use crate::stream::{Acker, Answer, ConsumerSpec, Deliver, Deliveries, Delivery, MAX_ACK_PENDING};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::message::Acker as JsAcker;
+use async_nats::jetstream::stream::Info;
 use async_nats::jetstream::{AckKind, Message};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -39,14 +40,14 @@ enum Memory {
     /// The server, under a name. One that does not exist begins at `start`.
     Durable { name: String, start: DeliverPolicy },
     /// This process.
-    Private(SharedLedger),
+    Private { ledger: SharedLedger, life: StreamLife },
 }
 
 impl Memory {
     fn ledger(&self) -> Option<&SharedLedger> {
         match self {
             Memory::Durable { .. } => None,
-            Memory::Private(ledger) => Some(ledger),
+            Memory::Private { ledger, .. } => Some(ledger),
         }
     }
 }
@@ -58,18 +59,22 @@ pub(super) async fn consume(link: Arc<Link>, spec: ConsumerSpec) -> Result<Deliv
     if let Some(filter) = &spec.filter {
         check_filter(filter)?;
     }
+    let info = link.stream_info(&spec.stream).await?;
     // `New` becomes a sequence now: a consumer made anew after a loss must not skip what came meanwhile.
     let first = match spec.deliver {
         Deliver::All => 1,
         Deliver::FromSequence(Sequence(sequence)) => sequence.max(1),
-        Deliver::New => link.stream_info(&spec.stream).await?.state.last_sequence + 1,
+        Deliver::New => info.state.last_sequence + 1,
     };
     let memory = match &spec.name {
         Some(name) => Memory::Durable { name: name.clone(), start: policy_from(first) },
-        None => Memory::Private(SharedLedger(Arc::new(Mutex::new(Ledger::starting_at(first))))),
+        None => Memory::Private {
+            ledger: SharedLedger(Arc::new(Mutex::new(Ledger::starting_at(first)))),
+            life: StreamLife::of(&info),
+        },
     };
     let (sender, receiver) = mpsc::channel(spec.buffer.max(1));
-    let supervisor = Supervisor { link, spec, memory, sender };
+    let mut supervisor = Supervisor { link, spec, memory, sender };
     // Made once before returning, so that a missing stream is told to the caller.
     let consumer = supervisor.open().await?;
     let task = AbortOnDropHandle::new(tokio::spawn(async move { supervisor.run(consumer).await }));
@@ -103,10 +108,10 @@ impl Supervisor {
         }
     }
 
-    async fn open(&self) -> Result<PullConsumer> {
+    async fn open(&mut self) -> Result<PullConsumer> {
         match &self.memory {
             Memory::Durable { name, start } => self.open_durable(name, *start).await,
-            Memory::Private(ledger) => self.open_private(ledger).await,
+            Memory::Private { .. } => self.open_private().await,
         }
     }
 
@@ -125,26 +130,28 @@ impl Supervisor {
         self.link.create_consumer(stream, wanted).await
     }
 
-    async fn open_private(&self, ledger: &SharedLedger) -> Result<PullConsumer> {
-        let stream = &self.spec.stream;
-        let last = self.link.stream_info(stream).await?.state.last_sequence;
-        let resume_at = {
-            let mut ledger = ledger.lock();
-            if last < ledger.highest() {
-                tracing::warn!(
-                    stream,
-                    last,
-                    seen = ledger.highest(),
-                    "the stream was made anew: from its start"
-                );
-                *ledger = Ledger::starting_at(1);
-            }
-            ledger.resume_at()
-        };
-        self.link.create_consumer(stream, self.config(policy_from(resume_at))).await
+    async fn open_private(&mut self) -> Result<PullConsumer> {
+        let info = self.link.stream_info(&self.spec.stream).await?;
+        let start = self.resume_at(&info);
+        self.link.create_consumer(&self.spec.stream, self.config(start)).await
     }
 
-    async fn run(self, first: PullConsumer) {
+    /// Where a new consumer begins in the stream as it is now.
+    fn resume_at(&mut self, info: &Info) -> DeliverPolicy {
+        let (ledger, life) = match &mut self.memory {
+            Memory::Durable { start, .. } => return *start,
+            Memory::Private { ledger, life } => (ledger, life),
+        };
+        let mut ledger = ledger.lock();
+        let (now, seen, last) = (StreamLife::of(info), ledger.highest(), info.state.last_sequence);
+        if std::mem::replace(life, now) != now || last < seen {
+            tracing::warn!(stream = self.spec.stream, last, seen, "the stream was made anew: from its start");
+            *ledger = Ledger::starting_at(1);
+        }
+        policy_from(ledger.resume_at())
+    }
+
+    async fn run(mut self, first: PullConsumer) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
         let mut opened = Ok(first);
         loop {

@@ -4,6 +4,7 @@ use super::Link;
 use crate::error::{BusError, Result};
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::Info;
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,17 @@ pub(super) const PULL_EXPIRES: Duration = Duration::from_secs(30);
 pub(super) const INACTIVE: Duration = Duration::from_secs(30);
 /// Messages per pull; the bound of what waits in memory.
 const BATCH_MESSAGES: usize = 1_000;
+
+/// Tells a stream from a later one of the same name: sequences alone do not, once the later has caught up.
+/// Holds the nanoseconds of its creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StreamLife(i128);
+
+impl StreamLife {
+    pub(super) fn of(info: &Info) -> Self {
+        Self(info.created.unix_timestamp_nanos())
+    }
+}
 
 /// An open reading of a stream.
 pub(super) struct Follow {

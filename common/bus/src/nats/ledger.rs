@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 /// Sequences delivered and not acknowledged, and the highest delivered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
+    /// Where the consumer was to begin.
+    start: u64,
+    /// 0 before the first delivery.
     highest: u64,
     open: BTreeSet<u64>,
 }
@@ -20,14 +23,15 @@ pub(super) enum Seen {
 
 impl Ledger {
     pub(super) fn starting_at(sequence: u64) -> Self {
-        Self { highest: sequence.saturating_sub(1), open: BTreeSet::new() }
+        Self { start: sequence, highest: 0, open: BTreeSet::new() }
     }
 
-    /// Where a new consumer must begin: the oldest that is open, else after the highest.
+    /// Where a new consumer must begin: the oldest that is open, else after the highest, else the start.
     pub(super) fn resume_at(&self) -> u64 {
-        self.open.first().copied().unwrap_or(self.highest + 1)
+        self.open.first().copied().unwrap_or(self.start.max(self.highest + 1))
     }
 
+    /// The highest delivered; 0 before the first.
     pub(super) fn highest(&self) -> u64 {
         self.highest
     }
@@ -70,7 +74,7 @@ mod tests {
     #[test]
     fn a_start_in_the_middle_wants_its_first_message() {
         let mut ledger = Ledger::starting_at(7);
-        assert_eq!(ledger.resume_at(), 7);
+        assert_eq!((ledger.resume_at(), ledger.highest()), (7, 0));
         assert_eq!(ledger.delivered(7), Seen::Wanted);
     }
 }

@@ -1,7 +1,7 @@
 //! Watching a bucket: the present state, a marker, then changes, across reconnections.
 
 use super::Link;
-use super::follow::{Follow, Followed};
+use super::follow::{Follow, Followed, StreamLife};
 use super::kv::{Bucket, SETTLED, is_marker};
 use crate::error::{BusError, Result};
 use crate::key::{Revision, Sequence};
@@ -22,6 +22,8 @@ struct Watcher {
     link: Arc<Link>,
     bucket: Bucket,
     prefix: String,
+    /// Which of the streams that had this name over time.
+    life: Option<StreamLife>,
     /// Last revision seen, of any key that the server's filter lets through.
     seen: u64,
     up_to_date: bool,
@@ -36,7 +38,7 @@ struct Closed;
 pub(super) async fn watch(link: Arc<Link>, bucket: Bucket, prefix: &str) -> Result<KvWatch> {
     let (sender, receiver) = mpsc::channel(BUFFER_EVENTS);
     let (prefix, told) = (prefix.to_owned(), HashSet::new());
-    let mut watcher = Watcher { link, bucket, prefix, seen: 0, up_to_date: false, told, sender };
+    let mut watcher = Watcher { link, bucket, prefix, life: None, seen: 0, up_to_date: false, told, sender };
     // Opened once before returning, so that a missing bucket is told to the caller.
     let first = watcher.open().await?;
     let task = AbortOnDropHandle::new(tokio::spawn(async move { watcher.run(first).await }));
@@ -58,11 +60,12 @@ impl Watcher {
         if self.prefix.ends_with('.') { &self.prefix } else { "" }
     }
 
-    async fn open(&self) -> Result<Opened> {
+    async fn open(&mut self) -> Result<Opened> {
         let stream = &self.bucket.stream;
-        let state = self.link.stream_info(stream).await?.state;
+        let info = self.link.stream_info(stream).await?;
+        let (life, state) = (StreamLife::of(&info), info.state);
         let found = state.last_sequence;
-        if found < self.seen {
+        if found < self.seen || self.life.replace(life).is_some_and(|before| before != life) {
             let (name, seen) = (self.bucket.name.clone(), Sequence(self.seen));
             return Err(BusError::HistoryLost { name, seen, found: Sequence(found) });
         }

@@ -138,9 +138,13 @@ pub async fn new_means_from_now(bus: SharedBus) {
     let mut fresh = bus.consume(ConsumerSpec::new(STREAM_EVENTS).deliver(Deliver::New)).await.unwrap();
     let after = publish(&bus, "coord.events.p", "after").await;
     assert_eq!(next(&mut fresh).await.sequence, after);
-    let from = Deliver::FromSequence(after);
-    let mut from = bus.consume(ConsumerSpec::new(STREAM_EVENTS).deliver(from)).await.unwrap();
-    assert_eq!(next(&mut from).await.sequence, after);
+    let from = |sequence| ConsumerSpec::new(STREAM_EVENTS).deliver(Deliver::FromSequence(sequence));
+    let mut present = bus.consume(from(after)).await.unwrap();
+    assert_eq!(next(&mut present).await.sequence, after);
+    let mut future = bus.consume(from(Sequence(after.0 + 2))).await.unwrap();
+    publish(&bus, "coord.events.p", "too early").await;
+    let wanted = publish(&bus, "coord.events.p", "wanted").await;
+    assert_eq!(next(&mut future).await.sequence, wanted);
 }
 
 pub async fn a_durable_goes_on_where_it_stood(bus: SharedBus) {
