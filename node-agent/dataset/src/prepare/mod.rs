@@ -140,7 +140,15 @@ pub fn prepare(
     })?;
     pool.install(|| {
         let (cache, mut warnings) = cache::open(tuning.cache_dir.as_deref());
-        let digest = dataset_digest(layout, cache.as_ref().map(|cache| cache.hashes()).as_deref())?;
+        let hashes = cache.as_ref().map(|cache| cache.hashes());
+        let digest = dataset_digest(layout, hashes.as_deref()).or_else(|e| match e {
+            // The digests are fine without their cache; a full or read-only disk must not stop a training.
+            DataError::Io { ref path, .. } if Some(path) == hashes.as_ref() => {
+                warnings.push(format!("digests of captures were not kept: {e}"));
+                dataset_digest(layout, None)
+            }
+            e => Err(e),
+        })?;
         let key = cache::key(&digest, config);
         if let Some(mut prepared) = cache.as_ref().and_then(|cache| cache.load(&key)) {
             prepared.report.from_cache = true;

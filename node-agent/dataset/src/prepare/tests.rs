@@ -168,6 +168,14 @@ fn a_cache_that_cannot_be_written_is_a_warning() {
     let tuning = PrepareTuning { threads: 1, cache_dir: Some(root.path().join("blocked/cache")) };
     let prepared = run(&layout, &PrepareConfig::default(), &tuning).unwrap();
     assert!(prepared.report.warnings[0].contains("no cache"), "{:?}", prepared.report.warnings);
+
+    let cache_dir = root.path().join("cache");
+    fs::create_dir_all(cache_dir.join("file_hashes.json/in the way")).unwrap();
+    fs::write(cache_dir.join(prepared.report.key.to_string()), "a file in the way").unwrap();
+    let tuning = PrepareTuning { threads: 1, cache_dir: Some(cache_dir) };
+    let again = run(&layout, &PrepareConfig::default(), &tuning).unwrap();
+    assert_eq!(again.report.warnings.len(), 2, "{:?}", again.report.warnings);
+    assert_eq!(again.train, prepared.train);
 }
 
 #[test]
