@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// The oldest server that has all we use: TTLs, prioritised consumers, and the fixes of the lost-write bugs
-/// that came after 2.12.1.
+/// The oldest server we accept. Tested with 2.15.1; 2.12.0 and 2.12.1 still have bugs that can lose
+/// acknowledged writes in a crash, so newer is better.
 pub const MINIMUM_VERSION: ServerVersion = ServerVersion { major: 2, minor: 12, patch: 0 };
 
 /// `major.minor.patch`; what follows a dash (`-RC.1`) is not compared.
