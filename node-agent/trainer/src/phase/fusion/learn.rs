@@ -18,6 +18,7 @@ use super::agent::{Agent, alphas_of, choose_greedily};
 use super::replay::{Replay, Transitions};
 use super::scaling::States;
 use crate::checkpoint::{Loaded, Snapshot};
+use crate::fit::seed::seed_torch;
 use crate::metrics::{Scored, auc, choose_threshold};
 use crate::nn::qnet::QNet;
 use crate::objective::reward::{ClassWeights, fused_score, reward};
@@ -89,7 +90,7 @@ impl<'a> Learner<'a> {
             }
         }
         let device = train.x.device();
-        tch::manual_seed(episode_seed(config.seed, 0));
+        seed_torch(config.seed, "dqn.init", &[]);
         let agent = Agent::new(config, device)?;
         let mut best_weights = QNet::new(&config.arch, device);
         best_weights.store.copy(&agent.online.store)?;
@@ -135,7 +136,7 @@ impl<'a> Learner<'a> {
     /// `Diverged` when the mean loss is not finite.
     pub fn run_episode(&mut self) -> Result<EpisodeNews, FusionError> {
         let episode = self.progress.episodes_done + 1;
-        tch::manual_seed(episode_seed(self.config.seed, episode));
+        seed_torch(self.config.seed, "dqn.episode", &[u64::from(episode)]);
         let epsilon = self.epsilon(episode);
         let mean_reward = self.act(epsilon)?;
         let mean_loss = self.learn()?;
@@ -268,15 +269,6 @@ impl<'a> Learner<'a> {
 pub fn fuse(net: &QNet, states: &States) -> Result<(Tensor, Tensor), FusionError> {
     let alpha = alphas_of(&choose_greedily(net, &states.x)?, net.arch.actions);
     Ok((fused_score(&states.gat, &states.anomaly, &alpha), alpha))
-}
-
-/// Spreads (seed, episode) over 63 bits (the finaliser of SplitMix64), so that neighbouring episodes share
-/// nothing.
-fn episode_seed(seed: u64, episode: u32) -> i64 {
-    let mut z = seed.wrapping_add(u64::from(episode).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 1) as i64
 }
 
 #[cfg(test)]

@@ -1,19 +1,18 @@
-//! What is fitted on training states and travels with the model: how states are standardised and how the
-//! three reconstruction errors become one anomaly score.
+//! What is fitted on training states and travels with the model: how states are standardised, and the scale
+//! of the anomaly score.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::FusionError;
-use super::states::{ERROR_COLUMNS, P_ATTACK_COLUMN, RawStates};
+use super::states::{P_ATTACK_COLUMN, RawStates};
+use crate::phase::anomaly::AnomalyScale;
 
 /// Standardised values are cut here: a capture of another vehicle must not throw the network into a region
 /// it has never seen.
 const STATE_LIMIT: f64 = 6.0;
-/// Weights of feature, neighbourhood and id error in the anomaly score (the reference's).
-const ERROR_WEIGHTS: [f32; 3] = [0.4, 0.35, 0.25];
-/// The anomaly score is one half where the weighted errors lie this many standard deviations above their
-/// benign means.
+/// The anomaly score in (0, 1) is one half where the weighted errors lie this many standard deviations above
+/// their benign means: it is averaged with the GAT's probability, which is one half where that is undecided.
 const ANOMALY_MIDPOINT: f64 = 3.0;
 /// Columns that never move keep a finite scale.
 const STD_MIN: f64 = 1e-6;
@@ -24,9 +23,8 @@ pub struct Scaling {
     /// Of each of the 15 columns over all training states.
     pub state_mean: Vec<f32>,
     pub state_std: Vec<f32>,
-    /// Of the three errors over benign training states (over all, if none is benign).
-    pub error_mean: Vec<f32>,
-    pub error_std: Vec<f32>,
+    /// Of the three reconstruction errors, over benign training states.
+    pub anomaly: AnomalyScale,
 }
 
 /// Scaled states on the device, ready for the agent. `n` windows.
@@ -79,18 +77,8 @@ impl Scaling {
             return Err(FusionError::NoStates("training"));
         }
         let (state_mean, state_std) = mean_and_std(&train.rows)?;
-        let errors = train.rows.narrow(1, ERROR_COLUMNS.start, ERROR_COLUMNS.end - ERROR_COLUMNS.start);
-        let benign: Vec<i64> = match &train.labels {
-            Some(labels) => (0i64..).zip(labels).filter(|(_, l)| **l == 0).map(|(i, _)| i).collect(),
-            None => Vec::new(),
-        };
-        let errors = if benign.is_empty() {
-            errors
-        } else {
-            errors.index_select(0, &Tensor::from_slice(&benign).to_device(train.rows.device()))
-        };
-        let (error_mean, error_std) = mean_and_std(&errors)?;
-        Ok(Self { state_mean, state_std, error_mean, error_std })
+        let anomaly = AnomalyScale::fit(&train.benign_errors());
+        Ok(Self { state_mean, state_std, anomaly })
     }
 
     /// Scales states, on `device`.
@@ -99,13 +87,11 @@ impl Scaling {
         let on = |values: &[f32]| Tensor::from_slice(values).to_device(device);
         let rows = raw.rows.to_device(device);
         let x = ((&rows - on(&self.state_mean)) / on(&self.state_std)).clamp(-STATE_LIMIT, STATE_LIMIT);
-        let errors = rows.narrow(1, ERROR_COLUMNS.start, ERROR_COLUMNS.end - ERROR_COLUMNS.start);
-        let deviations = (errors - on(&self.error_mean)) / on(&self.error_std);
-        let weighted = (deviations * on(&ERROR_WEIGHTS)).sum_dim_intlist(&[1i64][..], false, Kind::Float);
+        let deviations = Tensor::from_slice(&self.anomaly.scores(&raw.errors)).to_device(device);
         States {
             x,
             gat: rows.select(1, P_ATTACK_COLUMN).contiguous(),
-            anomaly: (weighted - ANOMALY_MIDPOINT).sigmoid(),
+            anomaly: (deviations - ANOMALY_MIDPOINT).sigmoid(),
             labels: raw.labels.clone(),
         }
     }
@@ -113,15 +99,13 @@ impl Scaling {
     /// The same as named tensors, for the weight files.
     #[must_use]
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
-        [
-            ("state_mean", &self.state_mean),
-            ("state_std", &self.state_std),
-            ("error_mean", &self.error_mean),
-            ("error_std", &self.error_std),
+        let single = |values: &[f64]| Tensor::from_slice(values).to_kind(Kind::Float);
+        vec![
+            ("state_mean".to_string(), Tensor::from_slice(&self.state_mean)),
+            ("state_std".to_string(), Tensor::from_slice(&self.state_std)),
+            ("error_mean".to_string(), single(&self.anomaly.mean)),
+            ("error_std".to_string(), single(&self.anomaly.std)),
         ]
-        .into_iter()
-        .map(|(name, values)| (name.to_string(), Tensor::from_slice(values)))
-        .collect()
     }
 }
 

@@ -6,6 +6,7 @@ use super::FusionError;
 use crate::nn::gat::GatScores;
 use crate::nn::qnet::STATE_WIDTH;
 use crate::nn::vgae::VgaeScores;
+use crate::phase::score::{Errors, host};
 
 /// Columns of a state, in order: 8 of the VGAE, 7 of the GAT.
 pub const STATE_COLUMNS: [&str; STATE_WIDTH as usize] = [
@@ -25,8 +26,6 @@ pub const STATE_COLUMNS: [&str; STATE_WIDTH as usize] = [
     "gat_embedding_min",
     "gat_confidence",
 ];
-/// Columns of the three reconstruction errors.
-pub const ERROR_COLUMNS: std::ops::Range<i64> = 0..3;
 /// Column of the GAT's attack probability.
 pub const P_ATTACK_COLUMN: i64 = 9;
 
@@ -71,6 +70,8 @@ pub struct RawStates {
     pub rows: Tensor,
     /// 1 = attack; None for captures without labels.
     pub labels: Option<Vec<u8>>,
+    /// The first three columns, on the host.
+    pub errors: Errors,
 }
 
 impl RawStates {
@@ -87,7 +88,22 @@ impl RawStates {
         if let Some(column) = finite.iter().position(|ok| !ok) {
             return Err(FusionError::NotFinite { column: STATE_COLUMNS[column] });
         }
-        Ok(Self { rows, labels })
+        let column = |k: i64| host(&rows.select(1, k)).map_err(|e| FusionError::Scores(e.to_string()));
+        let errors = Errors { feature_mse: column(0)?, neighbourhood_bce: column(1)?, id_ce: column(2)? };
+        Ok(Self { rows, labels, errors })
+    }
+
+    /// Errors of the benign windows; none without labels.
+    pub(super) fn benign_errors(&self) -> Errors {
+        let labels = self.labels.as_deref().unwrap_or_default();
+        let benign = |column: &[f32]| -> Vec<f32> {
+            column.iter().zip(labels).filter(|(_, label)| **label == 0).map(|(error, _)| *error).collect()
+        };
+        Errors {
+            feature_mse: benign(&self.errors.feature_mse),
+            neighbourhood_bce: benign(&self.errors.neighbourhood_bce),
+            id_ce: benign(&self.errors.id_ce),
+        }
     }
 
     pub fn len(&self) -> i64 {
@@ -107,6 +123,8 @@ pub(super) mod testing {
     /// a part of the attacks that the other sees (the embedding's mean tells which), so that weighing
     /// window by window beats any fixed weight.
     pub fn synthetic(n: i64, attack_share: f64, seed: i64) -> RawStates {
+        // More threads would wait for each other longer than they work on tensors this small.
+        tch::set_num_threads(1);
         tch::manual_seed(seed);
         let cpu = (Kind::Float, Device::Cpu);
         let attacks = (n as f64 * attack_share).round() as i64;
