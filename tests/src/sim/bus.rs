@@ -1,0 +1,306 @@
+//! The simulated bus: buckets with revisions and compare-and-swap, watches that fall behind, a stream of
+//! offers that come late, twice or not at all, outages in which a call fails though it may have been done.
+
+use super::World;
+use super::checks::writes;
+use super::coordinator::WatchKey;
+use super::queue::{Actor, Ev, Msg};
+use common::chain::ChainRecord;
+use common::ids::{ChainId, JobName, PlanId, Revision};
+use common::job_key::JobKey;
+use common::messages::JobOffer;
+use common::plan::Plan;
+use common::registry::RegistryEntry;
+use common::slot::Slot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    pub actor: Actor,
+    pub life: u32,
+    pub token: u64,
+}
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    GetChain(ChainId),
+    GetSlot(JobKey),
+    GetRegistry(JobName),
+    ListSlots,
+    Info,
+    /// `judged_at`: when the slot it rests on was read.
+    PutChain {
+        record: Arc<ChainRecord>,
+        expected: Option<Revision>,
+        judged_at: u64,
+    },
+    PutSlot {
+        key: JobKey,
+        slot: Slot,
+        expected: Option<Revision>,
+    },
+    PutRegistry {
+        entry: Arc<RegistryEntry>,
+        expected: Option<Revision>,
+    },
+    Publish(Arc<JobOffer>),
+}
+
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Written(Revision),
+    /// Somebody else was first.
+    Lost,
+    Chain(Option<(Revision, Arc<ChainRecord>)>),
+    Slot {
+        read_at: u64,
+        found: Option<(Revision, Slot)>,
+    },
+    Registry(Option<(Revision, Arc<RegistryEntry>)>),
+    Slots(Vec<(JobKey, Revision, Slot)>),
+    Done,
+    Unavailable,
+}
+
+#[derive(Debug, Clone)]
+pub struct SlotEntry {
+    pub revision: Revision,
+    pub slot: Slot,
+    pub written_at: u64,
+    /// The value before, and when it was written.
+    pub before: Option<(Revision, Slot, u64)>,
+}
+
+#[derive(Default)]
+pub struct Bus {
+    pub plans: BTreeMap<PlanId, (Revision, Arc<Plan>)>,
+    pub chains: BTreeMap<ChainId, (Revision, Arc<ChainRecord>)>,
+    pub slots: BTreeMap<JobKey, SlotEntry>,
+    pub registry: BTreeMap<JobName, (Revision, Arc<RegistryEntry>)>,
+    offers: BTreeMap<usize, Vec<Arc<JobOffer>>>,
+    offer_ids: BTreeSet<String>,
+    revision: u64,
+    down_until: u64,
+    outages: Vec<(u64, u64)>,
+}
+
+impl Bus {
+    pub fn is_up(&self, now: u64) -> bool {
+        now >= self.down_until
+    }
+
+    pub fn up_again_at(&self) -> u64 {
+        self.down_until
+    }
+
+    pub fn go_down(&mut self, now: u64, for_ms: u64) {
+        let from = self.down_until.max(now);
+        self.down_until = self.down_until.max(now + for_ms);
+        if from < self.down_until {
+            self.outages.push((from, self.down_until));
+        }
+    }
+
+    pub fn come_back(&mut self, now: u64) {
+        self.down_until = self.down_until.min(now);
+        self.outages.iter_mut().for_each(|(_, to)| *to = (*to).min(now));
+    }
+
+    /// How long the bus answered between two moments.
+    pub fn uptime(&self, from: u64, to: u64) -> u64 {
+        let away = self.outages.iter().map(|(a, b)| (*b).min(to).saturating_sub((*a).max(from))).sum();
+        to.saturating_sub(from).saturating_sub(away)
+    }
+
+    fn next_revision(&mut self) -> Revision {
+        self.revision += 1;
+        Revision(self.revision)
+    }
+}
+
+/// Sends a request; the answer comes as [`Msg::Reply`].
+pub fn send(w: &mut World, from: Caller, op: Op) {
+    let timeout = w.rng.range(1_000, 5_000);
+    let reachable = w.reaches_bus(from.actor);
+    if !reachable || (w.menu.lost_ops && w.rng.chance(25)) {
+        w.disturb(from.actor, timeout);
+        answer(w, timeout, from, Reply::Unavailable);
+        return;
+    }
+    if w.menu.lost_ops && w.rng.chance(25) {
+        // Done, at once or long after, but the answer does not come back.
+        w.disturb(from.actor, timeout);
+        answer(w, timeout, from, Reply::Unavailable);
+        let late = if w.rng.chance(300) { 15_000 } else { 30 };
+        let delay = w.rng.range(1, late);
+        w.after(delay, Ev::Arrive { from, op, answer: false });
+        return;
+    }
+    let delay = w.rng.range(1, 15);
+    w.after(delay, Ev::Arrive { from, op, answer: true });
+}
+
+pub fn arrive(w: &mut World, from: Caller, op: Op, wants_answer: bool) {
+    if !w.bus.is_up(w.now) {
+        if wants_answer {
+            let timeout = w.rng.range(1_000, 5_000);
+            answer(w, timeout, from, Reply::Unavailable);
+        }
+        return;
+    }
+    let reply = perform(w, op);
+    if wants_answer {
+        let delay = w.rng.range(1, 15);
+        answer(w, delay, from, reply);
+    }
+}
+
+fn answer(w: &mut World, delay: u64, to: Caller, reply: Reply) {
+    w.tell(delay, to.actor, to.life, Msg::Reply { token: to.token, reply });
+}
+
+fn perform(w: &mut World, op: Op) -> Reply {
+    let read_at = w.now;
+    match op {
+        Op::Info => Reply::Done,
+        Op::GetChain(id) => Reply::Chain(w.bus.chains.get(&id).cloned()),
+        Op::GetRegistry(name) => Reply::Registry(w.bus.registry.get(&name).cloned()),
+        Op::GetSlot(key) => {
+            let stale = w.menu.stale_reads && w.rng.chance(100);
+            let entry = w.bus.slots.get(&key);
+            let found = entry.map(|e| match &e.before {
+                Some((revision, slot, _)) if stale => (*revision, slot.clone()),
+                _ => (e.revision, e.slot.clone()),
+            });
+            Reply::Slot { read_at, found }
+        }
+        Op::ListSlots => {
+            Reply::Slots(w.bus.slots.iter().map(|(k, e)| (*k, e.revision, e.slot.clone())).collect())
+        }
+        Op::PutChain { record, expected, judged_at } => put_chain(w, record, expected, judged_at),
+        Op::PutSlot { key, slot, expected } => put_slot(w, key, slot, expected),
+        Op::PutRegistry { entry, expected } => {
+            let known = w.bus.registry.get(&entry.name);
+            if known.map(|(revision, _)| *revision) != expected {
+                return Reply::Lost;
+            }
+            writes::registry(w, &entry);
+            let revision = w.bus.next_revision();
+            let key = WatchKey::Registry(entry.name.clone());
+            w.bus.registry.insert(entry.name.clone(), (revision, entry));
+            w.record(3, revision);
+            notify(w, key);
+            Reply::Written(revision)
+        }
+        Op::Publish(offer) => {
+            publish(w, offer);
+            Reply::Done
+        }
+    }
+}
+
+fn put_chain(w: &mut World, record: Arc<ChainRecord>, expected: Option<Revision>, judged_at: u64) -> Reply {
+    let known = w.bus.chains.get(&record.id).cloned();
+    if known.as_ref().map(|(revision, _)| *revision) != expected {
+        return Reply::Lost;
+    }
+    writes::chain(w, known.as_ref().map(|(_, before)| before.as_ref()), &record, judged_at);
+    let revision = w.bus.next_revision();
+    let key = WatchKey::Chain(record.id.clone());
+    w.bus.chains.insert(record.id.clone(), (revision, record));
+    w.record(1, revision);
+    notify(w, key);
+    Reply::Written(revision)
+}
+
+fn put_slot(w: &mut World, key: JobKey, slot: Slot, expected: Option<Revision>) -> Reply {
+    let known = w.bus.slots.get(&key).cloned();
+    if known.as_ref().map(|e| e.revision) != expected && w.mutant != Some(super::Mutant::SlotPut) {
+        return Reply::Lost;
+    }
+    writes::slot(w, &key, known.as_ref().map(|e| &e.slot), &slot);
+    let revision = w.bus.next_revision();
+    let before = known.map(|e| (e.revision, e.slot, e.written_at));
+    let written_at = w.now;
+    w.bus.slots.insert(key, SlotEntry { revision, slot, written_at, before });
+    w.record(2, revision);
+    notify(w, WatchKey::Slot(key));
+    Reply::Written(revision)
+}
+
+/// Writes a plan as `coord apply` does; `false` when it was there.
+pub fn create_plan(w: &mut World, plan: Arc<Plan>) -> bool {
+    if w.bus.plans.contains_key(&plan.id) {
+        return false;
+    }
+    let revision = w.bus.next_revision();
+    let key = WatchKey::Plan(plan.id.clone());
+    w.bus.plans.insert(plan.id.clone(), (revision, plan));
+    w.record(0, revision);
+    notify(w, key);
+    true
+}
+
+/// Writes a chain from outside the coordinators, as `coord cancel` does.
+pub fn replace_chain(w: &mut World, record: Arc<ChainRecord>, expected: Revision) -> bool {
+    let judged_at = w.now;
+    matches!(put_chain(w, record, Some(expected), judged_at), Reply::Written(_))
+}
+
+/// Tells every coordinator that watches: in order per key, in any order over keys, now and then twice.
+fn notify(w: &mut World, key: WatchKey) {
+    let Some(fact) = super::coordinator::current(&w.bus, &key) else { return };
+    for c in 0..w.coordinators.len() {
+        if w.coordinators[c].state.is_none() {
+            continue;
+        }
+        let slow = w.menu.slow_watch && w.rng.chance(80);
+        let delay = if slow { w.rng.range(100, 8_000) } else { w.rng.range(1, 30) };
+        let last = w.coordinators[c].told_at.get(&key).copied().unwrap_or(0);
+        let at = (w.now + delay).max(last + 1);
+        w.coordinators[c].told_at.insert(key.clone(), at);
+        let (actor, life) = (Actor::Coordinator(c), w.coordinators[c].life);
+        w.tell(at - w.now, actor, life, Msg::Fact(fact.clone()));
+        if w.menu.slow_watch && w.rng.chance(50) {
+            let again = w.rng.range(1, 10_000);
+            w.tell(at - w.now + again, actor, life, Msg::Fact(fact.clone()));
+        }
+    }
+}
+
+fn publish(w: &mut World, offer: Arc<JobOffer>) {
+    if !w.bus.offer_ids.insert(offer.message_id()) {
+        return;
+    }
+    let Some(n) = w.nodes.iter().position(|n| n.id == offer.place.node) else { return };
+    w.bus.offers.entry(n).or_default().push(offer.clone());
+    let bad = w.menu.bad_offers;
+    let delay = match () {
+        () if bad && w.rng.chance(100) => w.rng.range(5_000, 40_000), // lost, then redelivered
+        () if bad && w.rng.chance(200) => w.rng.range(100, 12_000),
+        () => w.rng.range(1, 20),
+    };
+    deliver(w, n, delay, &offer);
+    if bad && w.rng.chance(200) {
+        let again = w.rng.range(1, 30_000);
+        deliver(w, n, delay + again, &offer);
+    }
+}
+
+fn deliver(w: &mut World, n: usize, delay: u64, offer: &Arc<JobOffer>) {
+    let life = w.nodes[n].life;
+    w.tell(delay, Actor::Node(n), life, Msg::Offer { offer: offer.clone(), tries: 0 });
+}
+
+/// What a new consumer of a node's offers finds in the stream: half of the time all of it.
+pub fn backlog(w: &mut World, n: usize) {
+    let offers = w.bus.offers.get(&n).cloned().unwrap_or_default();
+    if w.rng.chance(500) {
+        for offer in offers {
+            let delay = w.rng.range(50, 3_000);
+            deliver(w, n, delay, &offer);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `coord local run` with real processes and a scripted trainer: whoever is killed with -9 in the middle, the
+//! run ends with the same committed results.
+
+use harness::processes::{Process, Running, descendants, is_alive, kill_9, program, wait_for};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A whole run, restarts and leases that must run out included.
+const RUN_LIMIT: Duration = Duration::from_secs(180);
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Long enough to be hit in the middle, short enough for a test: 12 epochs of 150 ms a phase.
+const SCRIPT: &str = r#"{"epochs": 12, "epoch_ms": 150}"#;
+
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new() -> Site {
+        let site = Site { folder: tempfile::tempdir().expect("a temporary folder") };
+        let made = Command::new(program("coord"))
+            .args(["data", "sample", "--seed", "3", "--minutes", "0.2"])
+            .arg(site.data())
+            .output()
+            .expect("coord starts");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        site
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("captures")
+    }
+
+    fn outputs(&self) -> PathBuf {
+        self.folder.path().join("outputs")
+    }
+
+    fn coord(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("coord"));
+        command
+            .args(args)
+            .arg("--home")
+            .arg(self.folder.path().join("home"))
+            .arg("--data")
+            .arg(self.data())
+            .arg("--output-dir")
+            .arg(self.outputs())
+            .env("COORD_TRAINER", program("fake-trainer"))
+            .env("FAKE_TRAINER", SCRIPT)
+            // Short clocks: what is waited for is the order of things, not the length of a lease.
+            .args(["--set", "cluster.lease_s=6", "--set", "cluster.beat_s=1"])
+            .args(["--set", "cluster.unreachable_s=3", "--set", "cluster.backoff_s=1"]);
+        command
+    }
+
+    fn start(&self, log: &str) -> Running {
+        Running::start(&mut self.coord(&["local", "run"]), self.folder.path().join(log))
+    }
+
+    /// SHA-256 of every model file that the run delivered.
+    fn models(&self) -> BTreeMap<String, Vec<u8>> {
+        let folder = self.outputs().join("saved_models");
+        let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let read = |path: PathBuf| {
+            let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+            (name, std::fs::read(path).expect("readable"))
+        };
+        files.map(|f| read(f.expect("entry").path())).collect()
+    }
+}
+
+/// What an undisturbed run delivers.
+fn undisturbed() -> BTreeMap<String, Vec<u8>> {
+    let site = Site::new();
+    let mut run = site.start("run.log");
+    assert!(run.wait(RUN_LIMIT).success(), "{}", run.output());
+    let models = site.models();
+    assert_eq!(models.len(), 3, "{:?}", models.keys());
+    models
+}
+
+fn find(root: u32, is: fn(&Process) -> bool) -> Option<u32> {
+    descendants(root).into_iter().find(is).map(|p| p.pid)
+}
+
+fn is_trainer(p: &Process) -> bool {
+    p.command.contains("fake-trainer run") || p.command.ends_with("fake-trainer")
+}
+
+fn program_of(p: &Process) -> &str {
+    let first = p.command.split(' ').next().unwrap_or_default();
+    Path::new(first).file_name().and_then(|n| n.to_str()).unwrap_or_default()
+}
+
+/// Kills one process as soon as a trainer works, and expects the same results.
+fn survives(victim: fn(&Process) -> bool) {
+    let expected = undisturbed();
+    let site = Site::new();
+    let mut run = site.start("run.log");
+    let root = run.pid();
+    wait_for("a trainer", START_LIMIT, || find(root, is_trainer));
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = wait_for("the victim", START_LIMIT, || find(root, victim));
+    kill_9(pid);
+    let status = run.wait(RUN_LIMIT);
+    assert!(status.success(), "{}", run.output());
+    assert!(!is_alive(pid), "it was killed");
+    let models = site.models();
+    assert_eq!(models.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    assert!(models == expected, "other bytes than the undisturbed run");
+}
+
+#[test]
+fn the_trainer_is_killed() {
+    survives(is_trainer);
+}
+
+#[test]
+fn the_agent_is_killed() {
+    survives(|p| program_of(p) == "node-agent");
+}
+
+#[test]
+fn the_coordinator_is_killed() {
+    survives(|p| program_of(p) == "coord" && p.command.contains(" serve"));
+}
+
+#[test]
+fn the_nats_server_is_killed() {
+    survives(|p| program_of(p) == "nats-server");
+}
+
+#[test]
+fn everything_is_killed_at_once_and_the_next_run_goes_on() {
+    let expected = undisturbed();
+    let site = Site::new();
+    let run = site.start("first.log");
+    let root = run.pid();
+    wait_for("a trainer", START_LIMIT, || find(root, is_trainer));
+    std::thread::sleep(Duration::from_millis(500));
+    let children = descendants(root);
+    kill_9(root);
+    for child in children {
+        wait_for("children of a killed run end", START_LIMIT, || (!is_alive(child.pid)).then_some(()));
+    }
+    drop(run);
+    let mut again = site.start("second.log");
+    assert!(again.wait(RUN_LIMIT).success(), "{}", again.output());
+    assert!(site.models() == expected, "other bytes than the undisturbed run");
+}
+
+#[test]
+fn a_second_run_finds_everything_up_to_date() {
+    let site = Site::new();
+    let mut first = site.start("first.log");
+    assert!(first.wait(RUN_LIMIT).success(), "{}", first.output());
+    let mut second = site.start("second.log");
+    assert!(second.wait(RUN_LIMIT).success(), "{}", second.output());
+    assert!(second.output().contains("up to date"), "{}", second.output());
+
+    let plan = site.coord(&["plan", "-o", "json", "--set", "student.gat.lr=0.0123"]).output().expect("runs");
+    let text = String::from_utf8_lossy(&plan.stdout).into_owned();
+    let plan: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert!(text.contains("0.0123"), "the reason names the value: {text}");
+    assert!(plan["schema"].as_str().is_some_and(|s| s.starts_with("coord.v1.")), "{text}");
+}
