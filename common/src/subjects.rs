@@ -1,4 +1,4 @@
-//! Names on the bus, in one table.
+//! Names on the bus, in one table. Nothing else in the workspace spells them.
 
 use crate::ids::{NodeId, PlanId};
 
@@ -12,11 +12,16 @@ pub const STREAM_JOBS: &str = "jobs";
 /// Stream of the audit events.
 pub const STREAM_EVENTS: &str = "events";
 
+/// Followed by a node.
+pub const SUBJECT_JOBS: &str = "coord.jobs";
+/// Followed by a plan.
+pub const SUBJECT_EVENTS: &str = "coord.events";
+
 /// Every beat of every node.
 pub const BEATS_ALL: &str = "coord.beats.*";
 
 pub fn jobs_of(node: &NodeId) -> String {
-    format!("coord.jobs.{node}")
+    format!("{SUBJECT_JOBS}.{node}")
 }
 
 pub fn beats_of(node: &NodeId) -> String {
@@ -24,5 +29,5 @@ pub fn beats_of(node: &NodeId) -> String {
 }
 
 pub fn events_of(plan: &PlanId) -> String {
-    format!("coord.events.{plan}")
+    format!("{SUBJECT_EVENTS}.{plan}")
 }

@@ -1,36 +1,9 @@
-//! Which buckets and streams exist, under which names, with which limits: one table.
+//! Which buckets and streams exist, with which limits: one table. Their names are those of the vocabulary.
 
 use crate::key::subject_matches;
 use std::time::Duration;
 
-/// Names of buckets, streams and subjects. Nothing else in the workspace spells them.
-pub mod names {
-    /// Plans as applied, key = plan id.
-    pub const BUCKET_PLANS: &str = "plans";
-    /// State of each chain, key = plan.dataset.
-    pub const BUCKET_CHAINS: &str = "chains";
-    /// Right to run each job, key = job key.
-    pub const BUCKET_SLOTS: &str = "slots";
-    /// Model version in use, key = dataset.role.
-    pub const BUCKET_REGISTRY: &str = "registry";
-
-    /// Offers to nodes.
-    pub const STREAM_JOBS: &str = "jobs";
-    /// Reports of nodes to the coordinator.
-    pub const STREAM_REPORTS: &str = "reports";
-    /// What happened, for people and export.
-    pub const STREAM_EVENTS: &str = "events";
-
-    /// Followed by a node id.
-    pub const SUBJECT_JOBS: &str = "coord.jobs";
-    /// Followed by a node id.
-    pub const SUBJECT_REPORTS: &str = "coord.reports";
-    /// Followed by a plan id.
-    pub const SUBJECT_EVENTS: &str = "coord.events";
-
-    /// The durable on [`STREAM_REPORTS`] that all coordinators share.
-    pub const DURABLE_COORDINATOR: &str = "coordinator";
-}
+pub use common::subjects as names;
 
 /// A durable stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +54,6 @@ impl Default for BusLayout {
                 // Limits, not work-queue: with a consumer per node a work-queue does work for every consumer
                 // at every message. An offer older than an hour was re-made long ago.
                 stream(STREAM_JOBS, SUBJECT_JOBS, HOUR, Some(1_000)),
-                // Limits as well, so that reports can be read again; the durable knows which were handled.
-                stream(STREAM_REPORTS, SUBJECT_REPORTS, 7 * 24 * HOUR, Some(100_000)),
                 stream(STREAM_EVENTS, SUBJECT_EVENTS, 90 * 24 * HOUR, None),
             ],
             replicas: None,
@@ -106,7 +77,6 @@ mod tests {
         let layout = BusLayout::default();
         let of = |subject: String| layout.stream_of(&subject).map(|s| s.name.as_str());
         assert_eq!(of(format!("{}.n1", names::SUBJECT_JOBS)), Some(names::STREAM_JOBS));
-        assert_eq!(of(format!("{}.n1", names::SUBJECT_REPORTS)), Some(names::STREAM_REPORTS));
         assert_eq!(of(format!("{}.p1", names::SUBJECT_EVENTS)), Some(names::STREAM_EVENTS));
         assert_eq!(of("coord.beats.n1".to_owned()), None);
     }

@@ -2,7 +2,7 @@
 
 use crate::contract::silence;
 use crate::support::next;
-use bus::names::{STREAM_EVENTS, STREAM_JOBS, STREAM_REPORTS};
+use bus::names::{STREAM_EVENTS, STREAM_JOBS};
 use bus::{BusError, BusLayout, ConsumerSpec, Deliver, ErrorClass, Headers, Sequence, SharedBus};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -33,9 +33,9 @@ pub async fn the_same_message_id_is_stored_once(bus: SharedBus) {
 }
 
 pub async fn what_is_not_acknowledged_comes_again_with_its_count(bus: SharedBus) {
-    publish(&bus, "coord.reports.n1", "acked").await;
-    let sequence = publish(&bus, "coord.reports.n1", "held").await;
-    let spec = ConsumerSpec::new(STREAM_REPORTS).durable("coordinator").ack_wait(SHORT);
+    publish(&bus, "coord.events.n1", "acked").await;
+    let sequence = publish(&bus, "coord.events.n1", "held").await;
+    let spec = ConsumerSpec::new(STREAM_EVENTS).durable("coordinator").ack_wait(SHORT);
     let mut deliveries = bus.consume(spec).await.unwrap();
     next(&mut deliveries).await.ack_confirmed().await.unwrap();
     let start = Instant::now();
@@ -63,8 +63,8 @@ pub async fn progress_puts_redelivery_off(bus: SharedBus) {
 }
 
 pub async fn a_late_ack_is_not_fenced(bus: SharedBus) {
-    publish(&bus, "coord.reports.n1", "x").await;
-    let spec = ConsumerSpec::new(STREAM_REPORTS).durable("coordinator").ack_wait(SHORT);
+    publish(&bus, "coord.events.n1", "x").await;
+    let spec = ConsumerSpec::new(STREAM_EVENTS).durable("coordinator").ack_wait(SHORT);
     let mut slow = bus.consume(spec.clone()).await.unwrap();
     let held_too_long = next(&mut slow).await;
     drop(slow);
@@ -108,14 +108,14 @@ pub async fn filters_choose_by_subject(bus: SharedBus) {
 }
 
 pub async fn two_readers_of_a_durable_share(bus: SharedBus) {
-    let mut spec = ConsumerSpec::new(STREAM_REPORTS).durable("coordinator");
+    let mut spec = ConsumerSpec::new(STREAM_EVENTS).durable("coordinator");
     spec.buffer = 1;
     let mut one = bus.consume(spec.clone()).await.unwrap();
     let mut two = bus.consume(spec).await.unwrap();
     let mut sent = BTreeSet::new();
     for number in 0..20 {
         let id = format!("{number}");
-        let stored = bus.publish_durable("coord.reports.n1", Headers::new(), id.clone().into(), &id).await;
+        let stored = bus.publish_durable("coord.events.n1", Headers::new(), id.clone().into(), &id).await;
         sent.insert(stored.unwrap());
     }
     let mut seen = BTreeSet::new();
@@ -148,12 +148,12 @@ pub async fn new_means_from_now(bus: SharedBus) {
 }
 
 pub async fn a_durable_goes_on_where_it_stood(bus: SharedBus) {
-    let spec = ConsumerSpec::new(STREAM_REPORTS).durable("coordinator");
-    publish(&bus, "coord.reports.n1", "a").await;
+    let spec = ConsumerSpec::new(STREAM_EVENTS).durable("coordinator");
+    publish(&bus, "coord.events.n1", "a").await;
     let mut first = bus.consume(spec.clone()).await.unwrap();
     next(&mut first).await.ack_confirmed().await.unwrap();
     drop(first);
-    let sequence = publish(&bus, "coord.reports.n1", "b").await;
+    let sequence = publish(&bus, "coord.events.n1", "b").await;
     let mut second = bus.consume(spec).await.unwrap();
     assert_eq!(next(&mut second).await.sequence, sequence);
 }
