@@ -53,7 +53,7 @@ pub async fn ensure_may_be_repeated_and_changed(bus: SharedBus) {
     let revision = bus.kv("slots").put("k", "v".into()).await.unwrap();
     bus.ensure(&layout).await.unwrap();
     layout.streams[1].max_age = Duration::from_secs(3600);
-    layout.streams[2].subjects.push("coord.more.>".to_owned());
+    layout.streams[1].subjects.push("coord.more.>".to_owned());
     layout.buckets.push("extra".to_owned());
     let (one, two) = tokio::join!(bus.ensure(&layout), bus.ensure(&layout));
     one.unwrap();
