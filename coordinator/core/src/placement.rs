@@ -157,7 +157,7 @@ impl Fleet {
                     model: report.model.clone(),
                     budget_mib: report.budget_mib,
                     foreign_mib: report.foreign_mib,
-                    holders: holders(state, node, report),
+                    holders: holders(state, now, node, report),
                     max_jobs: report.max_jobs,
                     shut,
                 });
@@ -291,10 +291,15 @@ fn blocker(
 }
 
 /// Slots give the reservations that stand; the beat adds attempts that were fenced but still sit on the
-/// device.
-fn holders(state: &State, node: &NodeId, report: &DeviceReport) -> Vec<Holder> {
+/// device. An offer that nobody took in time keeps nothing: a lost one would shut out its own job, and two of
+/// them (of two coordinators) each other, for ever. Should it be taken late after all, the agent's ledger
+/// decides.
+fn holders(state: &State, now: Millis, node: &NodeId, report: &DeviceReport) -> Vec<Holder> {
     let mut by_key: BTreeMap<JobKey, Holder> = BTreeMap::new();
     for (key, seen) in state.slots_on(node, &report.id) {
+        if seen.is_stale_offer(now, &state.options) {
+            continue;
+        }
         if let Some(place) = seen.slot.state.reserved() {
             by_key.insert(*key, Holder { job: seen.slot.job.clone(), mib: place.reserve_mib });
         }

@@ -7,7 +7,7 @@ use common::job_key::JobKey;
 use common::messages::NodeBeat;
 use common::plan::Plan;
 use common::registry::{CommittedRef, RegistryEntry};
-use common::slot::Slot;
+use common::slot::{Slot, SlotState};
 use common::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,6 +71,14 @@ pub enum Verified {
     Broken(String),
     /// The store could not be asked; ask again later.
     Unavailable { at: Millis, message: String },
+}
+
+impl SlotSeen {
+    /// An offer that was not taken in time: to be made again.
+    pub fn is_stale_offer(&self, now: Millis, options: &Options) -> bool {
+        matches!(self.slot.state, SlotState::Offered { .. })
+            && now.since(self.seen_at) >= options.offer_timeout
+    }
 }
 
 impl State {

@@ -280,3 +280,16 @@ fn a_restarted_coordinator_says_the_same() {
     let verifies = effects.iter().filter(|e| matches!(e, coordinator_core::Effect::Verify { .. })).count();
     assert_eq!(verifies, 1, "{effects:?}");
 }
+
+/// Found by the simulator: the untaken offer kept the card's only place, also from its own job.
+#[test]
+fn an_offer_nobody_takes_does_not_shut_its_own_job_out() {
+    let mut report = gpu("GPU-0", 22_000);
+    report.max_jobs = 1;
+    let mut world = World::new(vec![beat("n1", 1, vec![report])]);
+    let plan = plan(&request(&["hcrl_sa"]), &Default::default()).unwrap();
+    world.apply_plan(&plan);
+    let key = world.key(&plan, "hcrl_sa/teacher");
+    world.pass(Millis::from_secs(11));
+    assert_eq!(world.slot(key).offer, 2);
+}

@@ -50,7 +50,7 @@ fn judge(state: &State, now: Millis, job: &OpenJob<'_>, seen: &SlotSeen) -> Stan
     if seen.slot.attempt < job.attempt {
         return Standing::Free;
     }
-    let stale = now.since(seen.seen_at) >= state.options.offer_timeout;
+    let stale = seen.is_stale_offer(now, &state.options);
     match &seen.slot.state {
         SlotState::Offered { .. } if stale => Standing::Free,
         SlotState::Offered { .. } => Standing::Say,

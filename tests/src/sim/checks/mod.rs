@@ -81,6 +81,8 @@ pub fn offers(w: &mut World, c: usize, effects: &[Effect]) {
     let mut broken = None;
     for ((node, device), (new_mib, new_jobs)) in fresh {
         let stands = state.slots_on(&node, &device).filter(|(key, _)| !offered.contains(key));
+        // An offer that nobody took in time stands no more.
+        let stands = stands.filter(|(_, seen)| !seen.is_stale_offer(now, &state.options));
         let stands = stands.filter_map(|(_, seen)| seen.slot.state.reserved());
         let (mib, jobs) = stands.fold((new_mib, new_jobs), |(m, j), p| (m + p.reserve_mib.0, j + 1));
         let report = state.nodes.get(&node).and_then(|s| s.beat.devices.iter().find(|d| d.id == device));
