@@ -65,7 +65,7 @@ impl Client {
         }
     }
 
-    pub(super) fn bucket(&self, which: Bucket) -> &SharedKv {
+    pub(crate) fn bucket(&self, which: Bucket) -> &SharedKv {
         match which {
             Bucket::Plans => &self.plans,
             Bucket::Chains => &self.chains,
@@ -217,7 +217,7 @@ impl Client {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bucket {
+pub(crate) enum Bucket {
     Plans,
     Chains,
     Slots,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// To the loop.
-pub(super) enum Fed {
+pub(crate) enum Fed {
     Fact(Event),
     /// One bucket was read to its end.
     UpToDate,
@@ -21,19 +21,17 @@ pub(super) enum Fed {
     Broken(BusError),
 }
 
-pub(super) const BUCKETS: [Bucket; 4] = [Bucket::Plans, Bucket::Chains, Bucket::Slots, Bucket::Registry];
+pub(crate) const BUCKETS: [Bucket; 4] = [Bucket::Plans, Bucket::Chains, Bucket::Slots, Bucket::Registry];
 
 /// Watches one bucket until `stop`.
-pub(super) async fn watch(client: Client, which: Bucket, to: mpsc::Sender<Fed>, stop: CancellationToken) {
+pub(crate) async fn watch(client: Client, which: Bucket, to: mpsc::Sender<Fed>, stop: CancellationToken) {
     let watched = async {
         let mut events = client.bucket(which).watch(None).await?;
         while let Some(event) = events.next().await {
             let fed = match event? {
                 KvEvent::UpToDate => Some(Fed::UpToDate),
                 KvEvent::Put { key, entry } => put(which, &key, &entry).map(Fed::Fact),
-                KvEvent::Delete { key, revision } => {
-                    gone(which, &key, Revision(revision.0)).map(Fed::Fact)
-                }
+                KvEvent::Delete { key, revision } => gone(which, &key, Revision(revision.0)).map(Fed::Fact),
             };
             if let Some(fed) = fed
                 && to.send(fed).await.is_err()
@@ -58,7 +56,7 @@ pub(super) async fn watch(client: Client, which: Bucket, to: mpsc::Sender<Fed>, 
 
 /// Beats of all nodes until `stop`. A beat that can not be taken at once is dropped: the next one says it
 /// all again.
-pub(super) async fn beats(client: Client, to: mpsc::Sender<Fed>, stop: CancellationToken) {
+pub(crate) async fn beats(client: Client, to: mpsc::Sender<Fed>, stop: CancellationToken) {
     let mut messages = loop {
         match client.bus.subscribe(subjects::BEATS_ALL).await {
             Ok(messages) => break messages,

@@ -8,7 +8,7 @@
 //! | `perform` | one effect into what came of it |
 
 pub mod client;
-mod feed;
+pub(crate) mod feed;
 mod perform;
 pub mod serve;
 

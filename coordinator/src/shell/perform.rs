@@ -1,12 +1,13 @@
 //! The one interpreter of effects: performs one, and gives back the facts that came of it.
 
 use super::client::{At, Client, ClientError, Written};
-use artifacts::Store;
+use artifacts::{ArtifactError, Store, VerifyError};
 use bus::Headers;
 use common::chain::ChainRecord;
+use common::digest::Digest;
 use common::ids::{ChainId, Revision};
 use common::job_key::JobKey;
-use common::manifest::COMMITTED_MARKER;
+use common::manifest::{COMMITTED_MARKER, Manifest};
 use common::messages::{Event as AuditEvent, JobOffer};
 use common::slot::Slot;
 use common::units::{Millis, UnixMs};
@@ -66,8 +67,7 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
         Effect::Verify { job, key, attempt, manifest } => {
             let span = tracing::info_span!("verify", coord.job = %job.name, coord.attempt = attempt.0);
             let prefix = common::registry::attempt_prefix(&key, attempt);
-            let found =
-                artifacts::run::verify_run(&tools.store, &prefix, &manifest).instrument(span).await;
+            let found = verify(tools.store.clone(), prefix, manifest).instrument(span).await;
             let outcome = match found {
                 Ok(_) => Verified::Whole,
                 Err(e) if e.is_transient() => {
@@ -94,6 +94,21 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
                     .collect()),
             }
         }
+    }
+}
+
+/// On a thread of its own: the compiler can not see that the stream inside `verify_run` may move between
+/// threads, so a spawned task may not hold it.
+async fn verify(store: Store, prefix: String, manifest: Digest) -> Result<Manifest, VerifyError> {
+    let runtime = tokio::runtime::Handle::current();
+    let look = move || runtime.block_on(artifacts::run::verify_run(&store, &prefix, &manifest));
+    match tokio::task::spawn_blocking(look).await {
+        Ok(found) => found,
+        // A panic, or the runtime is ending: nothing is known about the result.
+        Err(e) => Err(VerifyError::Unavailable(ArtifactError::Store {
+            at: "verification".to_owned(),
+            cause: e.to_string(),
+        })),
     }
 }
 

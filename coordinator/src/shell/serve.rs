@@ -137,8 +137,9 @@ async fn session(tools: &Tools, options: &Options, stop: &CancellationToken) -> 
 
 async fn end(over: CancellationToken, mut feeders: JoinSet<()>, ended: Ended) -> Ended {
     over.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(3), async { while feeders.join_next().await.is_some() {} })
-        .await;
+    let _ =
+        tokio::time::timeout(Duration::from_secs(3), async { while feeders.join_next().await.is_some() {} })
+            .await;
     ended
 }
 

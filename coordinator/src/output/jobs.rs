@@ -1,0 +1,184 @@
+//! The pages of `status`, `explain` and `cancel`.
+
+use super::{schema, table, words};
+use crate::cli::rows::JobRow;
+use common::ids::{JobName, PlanId};
+use common::messages::DeviceKind;
+use common::plan::Plan;
+use common::units::{Millis, UnixMs};
+use coordinator_core::explain::{Reason, Why};
+use serde_json::{Value, json};
+
+/// Plans with their jobs.
+pub fn status_json(plans: &[(Plan, Vec<JobRow>)], now: UnixMs) -> Value {
+    let page: Vec<Value> = plans
+        .iter()
+        .map(|(plan, rows)| json!({"id": plan.id, "created": plan.created.to_string(), "jobs": rows}))
+        .collect();
+    schema("status", json!({"at": now.to_string(), "plans": page}))
+}
+
+pub fn status(plans: &[(Plan, Vec<JobRow>)], now: UnixMs) -> String {
+    if plans.is_empty() {
+        return "no plan was ever applied here; `coord plan` says what could be\n".to_owned();
+    }
+    let pages = plans.iter().map(|(plan, rows)| {
+        let head = format!("plan {}   applied {}\n", plan.id, words::ago(now, plan.created));
+        head + &status_table(rows)
+    });
+    pages.collect::<Vec<_>>().join("\n\n")
+}
+
+fn status_table(rows: &[JobRow]) -> String {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(words::dash);
+    let line = |row: &JobRow| {
+        let reserved = row.place.as_ref().map(|p| p.reserve_mib.0);
+        let memory = reserved.map(|r| format!("{}/{r}", or_dash(row.used_mib.map(|u| u.0.to_string()))));
+        let eta = row.eta_ms.map(|ms| Millis(ms).to_string());
+        vec![
+            row.state.to_owned(),
+            row.job.to_string(),
+            or_dash(place(row)),
+            or_dash(row.attempt.map(|a| a.to_string())),
+            or_dash(row.progress.clone()),
+            or_dash(row.loss.map(words::loss)),
+            or_dash(memory),
+            or_dash(eta.or_else(|| row.duration_ms.map(|ms| format!("took {}", Millis(ms))))),
+            or_dash(why(row)),
+        ]
+    };
+    let headers =
+        ["STATE", "JOB", "NODE/DEVICE", "ATTEMPT", "EPOCH", ">LOSS", ">MIB USED/RESERVED", "ETA", "REASON"];
+    table::render(&headers, &rows.iter().map(line).collect::<Vec<_>>())
+}
+
+pub fn place(row: &JobRow) -> Option<String> {
+    row.place
+        .as_ref()
+        .map(|p| format!("{}/{}", p.node, p.device.as_str().chars().take(12).collect::<String>()))
+}
+
+/// The first reason in one line.
+pub fn why(row: &JobRow) -> Option<String> {
+    let more = row.reasons.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (+{more} more)") } else { String::new() };
+    let first = row.reasons.first().map(|r| short_reason(r) + &more);
+    match (first, &row.message) {
+        (Some(reason), Some(message)) => Some(format!("{reason}; {message}")),
+        (reason, message) => reason.or_else(|| message.clone()),
+    }
+}
+
+/// A reason in one line.
+pub fn short_reason(reason: &Reason) -> String {
+    match reason {
+        Reason::WaitsForParent { parent, view } => format!("waits for {parent} ({view})"),
+        Reason::SameJobRunsIn { plan } => {
+            format!("plan {plan} runs the very same job; its result will serve")
+        }
+        Reason::BackOff { left_ms } => format!("next attempt in {}", Millis(*left_ms)),
+        Reason::NoNodes => "no node is there: start a node-agent, or `coord local up`".to_owned(),
+        Reason::Impossible { need_mib, kind, nearest } => {
+            let kind = match kind {
+                DeviceKind::Gpu => "GPU",
+                DeviceKind::Cpu => "CPU",
+            };
+            let nearest = match nearest {
+                Some((name, mib)) => format!("nearest fit: {name}, at most {mib}"),
+                None => format!("there is no {kind}"),
+            };
+            format!("impossible on this fleet: needs {need_mib} of a {kind}; {nearest}")
+        }
+        Reason::NoRoomNow { need_mib, devices } => {
+            let first = devices
+                .first()
+                .map_or_else(String::new, |d| format!(": {} {}: {}", d.node, d.device, d.blocker));
+            format!("no room now for {need_mib}{first}")
+        }
+        Reason::AboutToBeOffered => "about to be offered".to_owned(),
+        Reason::OfferedTo { place, since_ms } => format!("offered to {place} {} ago", Millis(*since_ms)),
+        Reason::BeingVerified { trouble: None } => "its result is being checked".to_owned(),
+        Reason::BeingVerified { trouble: Some(trouble) } => {
+            format!("its result can not be checked: {trouble}")
+        }
+        Reason::BusAway => "the bus does not answer".to_owned(),
+    }
+}
+
+pub fn explain_json(why: &Why) -> Value {
+    schema("explain", why)
+}
+
+/// Every reason, per node and device, and what became of earlier attempts.
+pub fn explain(why: &Why, row: Option<&JobRow>) -> String {
+    let mut text = format!("{} of plan {}: {}\n", why.job.name, why.job.plan, why.view);
+    if let Some(place) = row.and_then(place) {
+        let progress = row.and_then(|r| r.progress.clone()).map_or_else(String::new, |p| format!(", {p}"));
+        text += &format!("  runs on {place}{progress}\n");
+    }
+    if let Some(message) = row.and_then(|r| r.message.as_ref()) {
+        text += &format!("  {message}\n");
+    }
+    for reason in &why.reasons {
+        match reason {
+            Reason::NoRoomNow { need_mib, devices } => {
+                text += &format!("  no room now for {need_mib}:\n");
+                for d in devices {
+                    text += &format!("    {} {}: {}\n", d.node, d.device, d.blocker);
+                }
+            }
+            other => text += &format!("  {}\n", short_reason(other)),
+        }
+    }
+    if !why.past.is_empty() {
+        text += "  past attempts:\n";
+        for past in &why.past {
+            let node = past.node.as_ref().map_or_else(words::dash, ToString::to_string);
+            text += &format!(
+                "    {} on {node}: {}: {}\n",
+                past.attempt,
+                past.cause.as_str(),
+                past.message.trim()
+            );
+        }
+    }
+    text
+}
+
+/// Jobs to be cancelled, by plan; `done` = written.
+pub struct Cancelled<'a> {
+    pub plan: &'a PlanId,
+    /// Named by the selector.
+    pub named: Vec<JobName>,
+    /// Depend on them.
+    pub dependents: Vec<JobName>,
+}
+
+pub fn cancel_json(cancelled: &[Cancelled<'_>], reason: &str, done: bool) -> Value {
+    let list: Vec<Value> = cancelled
+        .iter()
+        .map(|c| {
+            let names = |jobs: &[JobName]| jobs.iter().map(ToString::to_string).collect::<Vec<_>>();
+            json!({"plan": c.plan, "jobs": names(&c.named), "dependents": names(&c.dependents)})
+        })
+        .collect();
+    schema("cancel", json!({"cancelled": list, "reason": reason, "dry_run": !done}))
+}
+
+pub fn cancel(cancelled: &[Cancelled<'_>], done: bool) -> String {
+    if cancelled.is_empty() {
+        return "nothing to cancel: no job that is not over matches\n".to_owned();
+    }
+    let verb = if done { "cancelled" } else { "would cancel" };
+    let mut text = String::new();
+    for c in cancelled {
+        // Dependents first: what is lost besides what was named is what one has to know.
+        for job in &c.dependents {
+            text += &format!("{verb} {job} of plan {} (depends on what is cancelled)\n", c.plan);
+        }
+        for job in &c.named {
+            text += &format!("{verb} {job} of plan {}\n", c.plan);
+        }
+    }
+    text
+}

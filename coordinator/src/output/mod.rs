@@ -1,0 +1,97 @@
+//! All printing. stdout carries data, stderr the talk; JSON objects name their schema, times in them are
+//! RFC 3339 in UTC. Functions here build text from values; [`Out`] alone writes.
+//!
+//! | module | holds |
+//! |--|--|
+//! | [`table`] | aligned columns |
+//! | [`words`] | durations, ages, numbers |
+//! | [`plan`], [`jobs`], [`results`], [`nodes`], [`lists`] | one kind of page each |
+//! | [`progress`] | the lines or the live display of `follow` |
+//! | [`error`] | how a failure is told |
+
+pub mod error;
+pub mod jobs;
+pub mod lists;
+pub mod nodes;
+pub mod plan;
+pub mod progress;
+pub mod results;
+pub mod table;
+pub mod words;
+
+use serde::Serialize;
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+
+/// Form of the data on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs: objects with a `schema`
+    Json,
+    /// Names only, one a line
+    Ids,
+}
+
+/// Where everything is written. A closed pipe (`coord status | head`) is not an error.
+#[derive(Debug, Clone, Copy)]
+pub struct Out {
+    pub format: Format,
+    pub verbose: bool,
+}
+
+impl Out {
+    /// Text for stdout, with its line end.
+    pub fn data(&self, text: &str) {
+        let text = text.trim_end_matches('\n');
+        let mut out = std::io::stdout().lock();
+        let _closed_pipe = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// One page in the form asked for: `table` and `ids` are only built when wanted.
+    pub fn page(&self, json: Value, table: impl FnOnce() -> String, ids: impl FnOnce() -> Vec<String>) {
+        match self.format {
+            Format::Json => self.data(&pretty(&json)),
+            Format::Table => self.data(&table()),
+            Format::Ids => {
+                let ids = ids();
+                if !ids.is_empty() {
+                    self.data(&ids.join("\n"));
+                }
+            }
+        }
+    }
+
+    /// One JSON object a line, for what has no end.
+    pub fn json_line(&self, json: &Value) {
+        self.data(&json.to_string());
+    }
+
+    /// For people, on stderr.
+    pub fn talk(&self, text: &str) {
+        let _closed_pipe = writeln!(std::io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+    }
+
+    /// A live display is only for a terminal that nobody else writes JSON to.
+    pub fn is_live(&self) -> bool {
+        self.format == Format::Table && std::io::stderr().is_terminal()
+    }
+}
+
+/// `{"schema": "coord.v1.<kind>", …}`
+pub fn schema(kind: &str, body: impl Serialize) -> Value {
+    // Bodies are structs of names and numbers, which JSON can always hold.
+    let body = serde_json::to_value(body).expect("a page serialises to JSON");
+    let mut object = serde_json::Map::new();
+    object.insert("schema".into(), format!("coord.v1.{kind}").into());
+    match body {
+        Value::Object(fields) => object.extend(fields),
+        other => drop(object.insert(kind.into(), other)),
+    }
+    Value::Object(object)
+}
+
+pub fn pretty(json: &Value) -> String {
+    format!("{json:#}")
+}

@@ -1,0 +1,202 @@
+//! The pages of `plan` and `apply`.
+
+use super::{schema, table, words};
+use crate::cli::applying::Applied;
+use common::config::DeviceChoice;
+use common::ids::Phase;
+use common::job_key::KEY_SCHEMA;
+use common::messages::DeviceKind;
+use common::plan::{Decision, Plan, PlannedJob, RunReason};
+use coordinator_core::planner::predict::{Forecast, Impossible};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// `apply` reads `plan` of it back.
+pub fn json(plan: &Plan, forecast: &Forecast) -> Value {
+    schema(
+        "plan",
+        json!({
+            "id": plan.id,
+            "created": plan.created.to_string(),
+            "base_revision": plan.base_revision,
+            "key_schema": KEY_SCHEMA,
+            "to_run": plan.to_run().map(|j| j.spec.name.to_string()).collect::<Vec<_>>(),
+            "forecast": forecast,
+            "plan": plan,
+        }),
+    )
+}
+
+pub fn page(
+    plan: &Plan,
+    forecast: &Forecast,
+    fleet_seen: bool,
+    verbose: bool,
+    file: Option<&Path>,
+) -> String {
+    let mut text = format!(
+        "plan {}   base {}   key schema {}   data {}\n\n",
+        plan.id,
+        plan.base_revision.short(),
+        KEY_SCHEMA,
+        plan.data_url
+    );
+    if plan.to_run().next().is_none() && plan.jobs.iter().all(|j| mark(j) == '=') {
+        let jobs = words::plural(plan.jobs.len(), "job");
+        return text + &format!("everything is up to date: {jobs}, nothing to run\n");
+    }
+    text += &counts(plan);
+    text += "\n\n";
+    text += &rows(plan, forecast, verbose);
+    text += "\n\n";
+    text += &footer(plan, forecast, fleet_seen);
+    if let Some(file) = file {
+        text += &format!("run exactly this: coord apply {}\n", file.display());
+    }
+    text
+}
+
+fn counts(plan: &Plan) -> String {
+    let of = |phase: Phase, marks: &str| {
+        let hits = plan.jobs.iter().filter(|j| j.spec.name.phase == phase && marks.contains(mark(j)));
+        hits.count().to_string()
+    };
+    let row = |phase: Phase| {
+        vec![phase.to_string(), of(phase, "+!"), of(phase, "="), of(phase, "-"), of(phase, "x")]
+    };
+    table::render(&["PHASE", ">RUN", ">UP TO DATE", ">EXCLUDED", ">BLOCKED"], &Phase::ALL.map(row))
+}
+
+/// `+` run, `!` run because forced, `=` up to date, `-` left out by `--only`, `x` blocked.
+fn mark(job: &PlannedJob) -> char {
+    match &job.decision {
+        Decision::Run { reasons } if reasons.iter().any(|r| matches!(r, RunReason::Forced { .. })) => '!',
+        Decision::Run { .. } => '+',
+        Decision::UpToDate { .. } => '=',
+        Decision::Excluded { .. } => '-',
+        Decision::Blocked { .. } => 'x',
+    }
+}
+
+fn rows(plan: &Plan, forecast: &Forecast, verbose: bool) -> String {
+    let row = |job: &PlannedJob| {
+        let expected = forecast.jobs.get(&job.spec.name.to_string());
+        let runs = matches!(job.decision, Decision::Run { .. });
+        let or_dash = |text: Option<String>| text.unwrap_or_else(words::dash);
+        vec![
+            mark(job).to_string(),
+            job.spec.name.to_string(),
+            reason(&job.decision, verbose),
+            if runs { need(job, forecast) } else { words::dash() },
+            or_dash(expected.map(|e| e.place.clone())),
+            or_dash(expected.map(|e| words::from_now(e.start_ms))),
+            or_dash(expected.map(|e| words::from_now(e.end_ms))),
+        ]
+    };
+    let rows: Vec<Vec<String>> = plan.jobs.iter().map(row).collect();
+    let mut text = table::render(&["", "JOB", "REASON", ">NEED", "EXPECTED PLACE", ">START", ">END"], &rows);
+    if verbose {
+        for job in plan.to_run() {
+            text += &format!(
+                "\n  {}: {} expected ({}); memory by {}",
+                job.spec.name,
+                words::duration(Some(job.expected_ms)),
+                job.expected_basis,
+                job.spec.need.basis
+            );
+        }
+    }
+    text
+}
+
+/// The memory asked where it is expected to run; both where that is not known.
+fn need(job: &PlannedJob, forecast: &Forecast) -> String {
+    let need = &job.spec.need;
+    let place = forecast.jobs.get(&job.spec.name.to_string()).map(|e| e.place.as_str());
+    match (job.spec.tuning.device, place) {
+        (DeviceChoice::Cpu, _) => need.cpu_mib.to_string(),
+        (DeviceChoice::Cuda, _) => need.gpu_mib.to_string(),
+        (DeviceChoice::Auto, Some(place)) if place.ends_with(" cpu") => need.cpu_mib.to_string(),
+        (DeviceChoice::Auto, Some(_)) => need.gpu_mib.to_string(),
+        (DeviceChoice::Auto, None) => format!("{} (cpu {})", need.gpu_mib, need.cpu_mib),
+    }
+}
+
+fn reason(decision: &Decision, verbose: bool) -> String {
+    let several = |reasons: &[RunReason]| {
+        let all: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        match all.as_slice() {
+            [] => words::dash(),
+            [first, rest @ ..] if !verbose && !rest.is_empty() => format!("{first} (+{} more)", rest.len()),
+            all => all.join("; "),
+        }
+    };
+    match decision {
+        Decision::Run { reasons } => several(reasons),
+        Decision::UpToDate { .. } => "up to date".to_owned(),
+        Decision::Excluded { reasons, .. } if reasons.is_empty() => "up to date".to_owned(),
+        Decision::Excluded { reasons, .. } => format!("left out by --only; {}", several(reasons)),
+        Decision::Blocked { reason } => format!("blocked: {reason}"),
+    }
+}
+
+fn footer(plan: &Plan, forecast: &Forecast, fleet_seen: bool) -> String {
+    let mut text = String::new();
+    if !forecast.critical_path.is_empty() {
+        text += &format!(
+            "critical path  {}  ({})\n",
+            forecast.critical_path.join(" -> "),
+            words::duration(Some(forecast.critical_path_ms))
+        );
+    }
+    let runs = plan.to_run().count();
+    if fleet_seen && runs > 0 {
+        text += &format!("makespan       {} on this fleet\n", words::duration(Some(forecast.makespan_ms)));
+    } else if runs > 0 {
+        text += "makespan       not known: no node is there yet\n";
+    }
+    for never in &forecast.impossible {
+        text += &impossible(never);
+        text.push('\n');
+    }
+    text
+}
+
+/// Why a job fits no device, with the nearest fit.
+pub fn impossible(never: &Impossible) -> String {
+    let kind = match never.kind {
+        DeviceKind::Gpu => "GPU",
+        DeviceKind::Cpu => "CPU",
+    };
+    let nearest = match &never.nearest {
+        Some((name, mib)) => format!("nearest fit: {name} may give {mib}"),
+        None => format!("there is no {kind}"),
+    };
+    format!("impossible     {} needs {} of a {kind}; {nearest}", never.job, never.need_mib)
+}
+
+pub fn applied_json(plan: &Plan, applied: Applied) -> Value {
+    let outcome = match applied {
+        Applied::Now => "applied",
+        Applied::Before => "already_applied",
+        Applied::NothingToRun => "nothing_to_run",
+    };
+    let jobs: Vec<String> = plan.to_run().map(|j| j.spec.name.to_string()).collect();
+    schema("applied", json!({"plan": plan.id, "outcome": outcome, "jobs": jobs}))
+}
+
+/// `nobody`: no coordinator is at work on this bus.
+pub fn applied(plan: &Plan, applied: Applied, nobody: bool) -> String {
+    let (id, jobs) = (&plan.id, words::plural(plan.to_run().count(), "job"));
+    let head = match applied {
+        Applied::NothingToRun => return format!("plan {id}: nothing to run, nothing written\n"),
+        Applied::Now => format!("plan {id} applied: {jobs}\n"),
+        Applied::Before => format!("plan {id} was applied already: nothing changed\n"),
+    };
+    let start = if nobody { "  coord local run        start this machine and go on with it\n" } else { "" };
+    head + start
+        + &format!(
+            "  coord follow {id}   watch it\n  coord status {id}   where each job is\n  \
+               coord explain DATASET/PHASE   why a job is not running\n  coord cancel {id}   stop it\n"
+        )
+}
