@@ -1,12 +1,12 @@
 //! Children that end badly, slots that are lost, agents that restart or stop.
 
+use crate::support::{PID, World, done, id, key, place};
 use agent_core::{AttemptState, Change, ChildExit, Effect, Event, Inputs, PhaseLimits, StopWhy};
 use common::digest::Digest;
 use common::ids::{Incarnation, Phase, Revision};
 use common::slot::{Cause, Slot, SlotState};
 use common::trainer_protocol::{FailureKind, FromTrainer, Stage, exit_code};
 use common::units::{Mib, Millis};
-use crate::support::{PID, World, done, id, key, place};
 
 fn ended(last: Option<FromTrainer>, exit: ChildExit, missing: &[&str]) -> (Cause, String) {
     let mut world = World::new();

@@ -1,12 +1,12 @@
 //! Any order of facts, true or not: the invariants hold, and nothing starts that is not ours.
 
+use crate::support::{PID, World, cpu, done, id, key, offer, place};
 use agent_core::{ChildExit, Effect, Event, Inputs, Problem, ReadOutcome, WriteOutcome, due};
 use common::digest::Digest;
 use common::ids::{Attempt, Incarnation, Revision};
 use common::slot::{Cause, Slot, SlotState};
 use common::trainer_protocol::{FromTrainer, Stage};
 use proptest::prelude::*;
-use crate::support::{PID, World, cpu, done, id, key, offer, place};
 
 fn slot() -> impl Strategy<Value = Slot> {
     let state = prop_oneof![

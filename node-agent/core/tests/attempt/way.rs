@@ -1,11 +1,11 @@
 //! The way of one attempt: taking, renewing, checkpoints, the result, the end.
 
+use crate::support::{World, cpu, done, id, offer, place};
 use agent_core::{AttemptState, Change, ChildExit, Effect, Event, Problem, beat};
 use common::digest::Digest;
 use common::slot::{Cause, SlotState};
 use common::trainer_protocol::{FromTrainer, Stage};
 use common::units::Mib;
-use crate::support::{World, cpu, done, id, offer, place};
 
 #[test]
 fn an_offer_is_taken_by_reserving_first() {
