@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn torn_checkpoints_are_passed_over_and_named() {
-        let tear: [(&str, fn(&Path)); 4] = [
+        type Damage = fn(&Path);
+        let tear: [(&str, Damage); 4] = [
             ("missing", |d| fs::remove_file(d.join("state.json")).unwrap()),
             ("missing", |d| fs::remove_file(d.join("state.safetensors")).unwrap()),
             ("bytes", |d| {

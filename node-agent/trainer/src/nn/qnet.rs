@@ -51,7 +51,6 @@ impl QNet {
     }
 
     /// Action values, `[B, 15]` to `[B, actions]`; `train` switches dropout on.
-    #[must_use]
     pub fn forward(&self, states: &Tensor, train: bool) -> Tensor {
         let mut x = states.shallow_clone();
         for block in &self.blocks {
@@ -59,7 +58,7 @@ impl QNet {
             x = block
                 .linear
                 .forward(&x)
-                .layer_norm(&[width], Some(&block.norm_weight), Some(&block.norm_bias), 1e-5, false)
+                .layer_norm([width], Some(&block.norm_weight), Some(&block.norm_bias), 1e-5, false)
                 .relu();
             // A dropout that is off would still copy the tensor.
             if train && self.arch.dropout > 0.0 {

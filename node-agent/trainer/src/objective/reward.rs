@@ -23,14 +23,12 @@ const BASE: f64 = 3.0;
 const SURENESS: f64 = 1.5;
 
 /// `α·g + (1-α)·a`, shapes broadcast.
-#[must_use]
 pub fn fused_score(gat: &Tensor, anomaly: &Tensor, alpha: &Tensor) -> Tensor {
     anomaly + alpha * (gat - anomaly)
 }
 
 /// Earnings of the decisions with fused scores `fused` (f32, in [0, 1]) on windows labelled `labels` (f32,
 /// 1 = attack), element by element.
-#[must_use]
 pub fn reward(fused: &Tensor, labels: &Tensor) -> Tensor {
     let sureness = (fused - LEARNING_THRESHOLD).abs() * 2.0;
     let flagged = fused.gt(LEARNING_THRESHOLD).to_kind(Kind::Float);
@@ -57,7 +55,6 @@ impl ClassWeights {
     }
 
     /// Mean of `rewards` with these weights, f64 scalar.
-    #[must_use]
     pub fn mean(&self, rewards: &Tensor, labels: &Tensor) -> Tensor {
         let weights = labels * (self.attack - self.benign) + self.benign;
         (rewards * weights).mean(Kind::Double)

@@ -102,7 +102,6 @@ pub fn choose_greedily(net: &QNet, states: &Tensor) -> Result<Tensor, FusionErro
 }
 
 /// Weights α that actions stand for: evenly spaced over [0, 1], the last is the GAT alone.
-#[must_use]
 pub fn alphas_of(actions: &Tensor, action_count: u32) -> Tensor {
     // One action alone would divide by nothing: it then means "the VGAE".
     actions.to_kind(Kind::Float) / f64::from((action_count.max(2)) - 1)

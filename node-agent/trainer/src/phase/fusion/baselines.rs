@@ -50,7 +50,6 @@ impl WeightedAverage {
     }
 
     /// f32 `[n]`.
-    #[must_use]
     pub fn scores(&self, states: &States) -> Tensor {
         let weight = Tensor::from(self.gat_weight as f32).to_device(states.gat.device());
         fused_score(&states.gat, &states.anomaly, &weight)
@@ -95,7 +94,6 @@ impl Logistic {
     }
 
     /// Attack probability, f32 `[n]`.
-    #[must_use]
     pub fn scores(&self, states: &States) -> Tensor {
         let weights = Tensor::from_slice(&self.weights).to_device(states.x.device());
         (states.x.matmul(&weights) + f64::from(self.bias)).sigmoid()

@@ -144,7 +144,7 @@ impl<'a> Learner<'a> {
             return Err(FusionError::Diverged { episode, loss: mean_loss });
         }
         self.progress.episodes_done = episode;
-        let due = episode % self.config.validate_every_episodes.max(1) == 0;
+        let due = episode.is_multiple_of(self.config.validate_every_episodes.max(1));
         let validation =
             if due || episode == self.config.episodes { Some(self.validate(episode)?) } else { None };
         Ok(EpisodeNews { episode, epsilon, mean_loss, mean_reward, validation })

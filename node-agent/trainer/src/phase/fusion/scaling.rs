@@ -49,7 +49,6 @@ impl States {
     }
 
     /// Labels as f32 `[n]` beside the states; zeros where there are none.
-    #[must_use]
     pub fn label_tensor(&self) -> Tensor {
         match &self.labels {
             Some(labels) => Tensor::from_slice(labels).to_kind(Kind::Float).to_device(self.x.device()),

@@ -33,7 +33,6 @@ pub const P_ATTACK_COLUMN: i64 = 9;
 ///
 /// Confidences: VGAE `1 / (1 + MSE)`; GAT `1 - H(p) / ln 2`, H the entropy of its two probabilities. Both lie
 /// in [0, 1].
-#[must_use]
 pub fn state_rows(vgae: &VgaeScores, gat: &GatScores) -> Tensor {
     let p = &gat.probabilities;
     let embedding = &gat.embedding;
