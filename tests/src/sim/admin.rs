@@ -163,8 +163,26 @@ fn apply_plan(w: &mut World, spec: usize, plan: Arc<Plan>, tries: u32) {
         return w.after(1, Ev::Admin(AdminEv::Plan { spec, tries: 30 }));
     }
     w.admin.open -= 1;
+    let plan = rerun(w, plan);
     let fresh = bus::create_plan(w, plan.clone());
     w.trace(|| format!("admin: applied {} ({} to run), new: {fresh}", plan.id, plan.to_run().count()));
+}
+
+/// The same content again, after the plan of that id is over (it failed or was cancelled): a number behind
+/// the id, as `coord apply` gives it.
+fn rerun(w: &mut World, plan: Arc<Plan>) -> Arc<Plan> {
+    let mut next = plan.as_ref().clone();
+    for number in 2..9 {
+        let of = |id: &&ChainId| id.plan == next.id;
+        let chains: Vec<&ChainId> = w.bus.chains.keys().filter(of).collect();
+        let over = chains.iter().all(|id| w.bus.chains[*id].1.is_finished());
+        if !w.bus.plans.contains_key(&next.id) || chains.is_empty() || !over {
+            break;
+        }
+        w.history.mark("the same plan was run again");
+        next.id = format!("{}-{number}", plan.id).parse().expect("a short clean name");
+    }
+    Arc::new(next)
 }
 
 /// Cancels some phases of a chain that is not over.

@@ -37,11 +37,13 @@ enum Kind {
     RestartAgent,
     Cordon,
     BusDown,
+    /// An outage too short for everybody to notice.
+    Stutter,
     StoreDown,
     Foreign,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::CrashCoordinator,
     Kind::PauseCoordinator,
     Kind::CutCoordinator,
@@ -51,6 +53,7 @@ const KINDS: [Kind; 11] = [
     Kind::RestartAgent,
     Kind::Cordon,
     Kind::BusDown,
+    Kind::Stutter,
     Kind::StoreDown,
     Kind::Foreign,
 ];
@@ -117,7 +120,7 @@ impl Menu {
             store_slow: rng.chance(300),
             store_torn: rng.chance(200),
             blind_probe: rng.chance(200),
-            child_faults_permille: *rng.pick(&[0, 0, 80, 250]),
+            child_faults_permille: *rng.pick(&[0, 0, 80, 250, 500]),
             kinds: KINDS.into_iter().filter(|_| rng.chance(350)).collect(),
         }
     }
@@ -148,6 +151,7 @@ impl Menu {
                         Kind::RestartAgent => Fault::Shutdown { node },
                         Kind::Cordon => Fault::Cordon { node, for_ms: rng.range(1_000, 40_000) },
                         Kind::BusDown => Fault::BusDown { for_ms: rng.range(9_000, 45_000) },
+                        Kind::Stutter => Fault::BusDown { for_ms: rng.range(200, 5_000) },
                         Kind::StoreDown => Fault::StoreDown { for_ms: rng.range(1_000, 40_000) },
                         Kind::Foreign => Fault::Foreign {
                             node,

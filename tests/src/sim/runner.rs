@@ -1,9 +1,13 @@
 //! Many seeds on all cores, and the line that repeats a failure.
 
 use super::{Mutant, World};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often a run came by which place.
+pub type Marks = BTreeMap<&'static str, u64>;
 
 /// What came of one seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +15,7 @@ pub struct Outcome {
     /// Over every write, with the number of events and the last state of chance: equal for equal runs only.
     pub digest: (u64, u64, u64),
     pub virtual_ms: u64,
-    pub commits: u64,
-    pub failed_jobs: u64,
-    pub attempts_lost: u64,
+    pub marks: Marks,
 }
 
 /// Plays one seed; `Err` says which rule broke.
@@ -23,9 +25,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, tracing: bool) -> Result<Outcome, 
         world.play().map(|()| Outcome {
             digest: (world.history.finish(), world.events, world.rng.state()),
             virtual_ms: world.now,
-            commits: world.history.commits_made,
-            failed_jobs: world.history.failed_jobs,
-            attempts_lost: world.history.attempts_lost,
+            marks: std::mem::take(&mut world.history.marks),
         })
     }));
     played.unwrap_or_else(|panic| {
@@ -39,10 +39,8 @@ pub fn run(seed: u64, mutant: Option<Mutant>, tracing: bool) -> Result<Outcome, 
 #[derive(Debug, Default)]
 pub struct Totals {
     pub seeds: AtomicU64,
-    pub commits: AtomicU64,
-    pub failed_jobs: AtomicU64,
-    pub attempts_lost: AtomicU64,
     pub virtual_ms: AtomicU64,
+    pub marks: Mutex<Marks>,
 }
 
 /// Plays seeds `from..from + count` on all cores; `Err` with the lowest failing seed that was met and its
@@ -61,9 +59,8 @@ pub fn run_many(from: u64, count: u64, mutant: Option<Mutant>) -> Result<Totals,
             match run(seed, mutant, false) {
                 Ok(outcome) => {
                     totals.seeds.fetch_add(1, Ordering::Relaxed);
-                    totals.commits.fetch_add(outcome.commits, Ordering::Relaxed);
-                    totals.failed_jobs.fetch_add(outcome.failed_jobs, Ordering::Relaxed);
-                    totals.attempts_lost.fetch_add(outcome.attempts_lost, Ordering::Relaxed);
+                    let mut marks = totals.marks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    outcome.marks.into_iter().for_each(|(place, n)| *marks.entry(place).or_default() += n);
                     totals.virtual_ms.fetch_add(outcome.virtual_ms, Ordering::Relaxed);
                 }
                 Err(rule) => {

@@ -57,7 +57,12 @@ impl Scenario {
         let need_gpu_mib = [0; 3].map(|_| rng.range(2000, top.min(22_000)));
         let heal_at = rng.range(40_000, 160_000);
         let menu = Menu::of(rng);
-        let plans: Vec<PlanSpec> = (0..plan_count(rng)).map(|n| plan(rng, n, heal_at)).collect();
+        let mut plans: Vec<PlanSpec> = (0..plan_count(rng)).map(|n| plan(rng, n, heal_at)).collect();
+        if rng.chance(250) {
+            // The same once more: what failed or was cancelled is tried again.
+            let at = rng.range(10_000, heal_at + 120_000);
+            plans.push(PlanSpec { at, ..plans[0].clone() });
+        }
         let cancels = if rng.chance(250) { rng.range(1, 2) } else { 0 };
         let cancels_at = (0..cancels).map(|_| rng.range(3_000, heal_at)).collect();
         let faults = menu.schedule(rng, coordinators, nodes.len(), heal_at);

@@ -75,6 +75,9 @@ pub fn sample(w: &mut World, n: usize) {
                 max_jobs: device.spec.max_jobs,
             });
         }
+        if blind && w.rng.chance(300) {
+            devices.iter_mut().for_each(|d| d.total_mib = Mib(d.total_mib.0 / 2)); // a wrong total
+        }
         if w.mutant == Some(crate::sim::Mutant::Overcommit) {
             for device in &mut devices {
                 device.total_mib = Mib(device.total_mib.0 * 2);

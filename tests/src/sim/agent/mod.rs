@@ -184,9 +184,15 @@ pub fn tell(w: &mut World, n: usize, event: Event) {
     if let Ok(Changed(changes)) = apply(state, now, event) {
         for change in changes {
             w.trace(|| format!("agent {n}: {change:?}"));
-            if let Change::Fenced { run, .. } = change {
-                let at = w.now;
-                w.nodes[n].fenced.insert(run, at);
+            match change {
+                Change::Fenced { run, .. } => {
+                    w.history.mark("an agent was fenced");
+                    let at = w.now;
+                    w.nodes[n].fenced.insert(run, at);
+                }
+                Change::OrphanFound { .. } => w.history.mark("a restarted agent found its slot"),
+                Change::Stopping { .. } => w.history.mark("a child was stopped"),
+                _ => {}
             }
         }
     }

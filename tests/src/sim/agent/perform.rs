@@ -198,11 +198,15 @@ pub fn on_done(w: &mut World, n: usize, token: u64) {
             }
         },
         Work::Spawn { run, doomed: true, .. } => {
+            w.history.mark("a child was killed before it began");
             let kill = Effect::Kill { run, fenced: true }.key();
             w.nodes[n].flight.remove(&kill);
             Event::SpawnFailed { run, message: "killed before it began".into() }
         }
         Work::Spawn { run, offer, inputs, .. } => {
+            if inputs.resumed_from_epoch.is_some() {
+                w.history.mark("a child went on from a checkpoint");
+            }
             let pid = trainer::spawn(w, n, &offer, &inputs);
             writes::child_started(w, n, pid, &offer);
             Event::Spawned { run, pid, resumed_from_epoch: inputs.resumed_from_epoch }

@@ -4,6 +4,7 @@
 use super::super::queue::{Actor, Ev, Msg};
 use super::machine::Ghost;
 use crate::sim::World;
+use crate::sim::checks::audit;
 use agent_core::{ChildExit, Event, Inputs, RunId};
 use common::ids::DeviceId;
 use common::job_key::JobKey;
@@ -68,7 +69,8 @@ fn script(w: &mut World, done_epochs: u32) -> VecDeque<(u64, Act)> {
     let permille = w.menu.child_faults_permille;
     let fault = w.rng.chance(permille).then(|| w.rng.range(0, 8));
     let fault_at = w.rng.range(1, u64::from(EPOCHS)) as u32;
-    let (prepare, epoch_ms) = (w.rng.range(300, 5_000), w.rng.range(500, 6_000));
+    let prepare = w.rng.range(300, 5_000);
+    let epoch_ms = if w.rng.chance(200) { w.rng.range(8_000, 15_000) } else { w.rng.range(500, 6_000) };
     let say = |delay: u64, frame| (delay, Act::Say(frame));
     let ready = FromTrainer::Ready { protocol: PROTOCOL_VERSION, pid: 1, versions: Default::default() };
     let mut acts = VecDeque::from([
@@ -195,6 +197,7 @@ fn gone(w: &mut World, n: usize, pid: u32, exit: ChildExit, missing: Vec<String>
     };
     w.trace(|| format!("child {pid} of {run} on {n} is gone: {exit}"));
     if w.nodes[n].children[&pid].life == w.nodes[n].life {
+        audit::outlived(w, n, pid);
         w.nodes[n].ends_on_their_way.insert(run);
         hear(w, n, pid, Event::Exited { run, exit, stderr_tail: String::new(), missing });
     }

@@ -10,7 +10,7 @@ use coordinator_core::{Event, State, apply, due, explain};
 
 /// Longest time from a lost slot to the end of its child: the renewal that shows it, the look at the slot,
 /// and the kill.
-const FENCED_WITHIN_MS: u64 = 20_000;
+const FENCED_WITHIN_MS: u64 = 13_000;
 /// From the moment the agent knows.
 const FREED_WITHIN_MS: u64 = 5_000;
 
@@ -91,16 +91,17 @@ fn restart(w: &mut World, c: usize) {
 
 /// A child whose slot is somebody else's does not live on under an agent that could know.
 fn fenced(w: &mut World, n: usize) {
-    if !writes::undisturbed(w, n, FENCED_WITHIN_MS) {
-        return;
-    }
-    let overdue = |at: &u64| w.now.saturating_sub(*at) > FENCED_WITHIN_MS;
     let life = w.nodes[n].life;
-    let child =
-        w.nodes[n].children.values().find(|c| c.life == life && c.lost_at.as_ref().is_some_and(overdue));
-    if let Some(child) = child {
-        let text =
-            format!("child {} of {} lives, its slot was lost at {:?}", child.pid, child.run, child.lost_at);
+    let pids: Vec<u32> = w.nodes[n].children.values().filter(|c| c.life == life).map(|c| c.pid).collect();
+    pids.into_iter().for_each(|pid| outlived(w, n, pid));
+}
+
+/// I12 for one child, while it lives and when it ends.
+pub fn outlived(w: &mut World, n: usize, pid: u32) {
+    let Some(child) = w.nodes[n].children.get(&pid) else { return };
+    let Some(lost_at) = child.lost_at else { return };
+    if w.now.saturating_sub(lost_at) > FENCED_WITHIN_MS && writes::undisturbed(w, n, FENCED_WITHIN_MS) {
+        let text = format!("child {pid} of {} lived on, its slot was lost at {lost_at}", child.run);
         w.violated("I12 a lost attempt ends", text);
     }
 }

@@ -28,14 +28,17 @@ use std::collections::BTreeMap;
 pub struct History {
     /// Every commit there ever was.
     pub commits: BTreeMap<JobKey, CommittedRef>,
-    pub commits_made: u64,
-    pub failed_jobs: u64,
-    pub attempts_lost: u64,
     pub at_rest: bool,
+    /// How often the run came by a place worth coming by: what no seed reaches, no seed checks.
+    pub marks: BTreeMap<&'static str, u64>,
     digest: u64,
 }
 
 impl History {
+    pub fn mark(&mut self, place: &'static str) {
+        *self.marks.entry(place).or_default() += 1;
+    }
+
     /// FNV-1a over words: enough to tell two runs apart.
     pub fn digest(&mut self, words: &[u64]) {
         for word in words {

@@ -9,10 +9,14 @@ use common::ids::Revision;
 use common::job_key::JobKey;
 use common::messages::JobOffer;
 use common::registry::RegistryEntry;
-use common::slot::{Slot, SlotState};
+use common::slot::{Cause, Slot, SlotState};
 use common::units::Millis;
 use coordinator_core::invariants;
 use coordinator_core::state::{ChainSeen, State};
+
+/// Marks that the suites ask for by name.
+pub const COMMITS: &str = "a result was committed";
+pub const LOST: &str = "an attempt was lost to the infrastructure";
 
 /// A lease may end when nobody renewed it for this long while the bus answered. Less than the lease itself:
 /// short outages are not noticed by everybody.
@@ -37,7 +41,7 @@ pub fn chain(w: &mut World, before: Option<&ChainRecord>, after: &ChainRecord, j
         }
         match &job.state {
             JobState::Committed { committed, .. } => {
-                w.history.commits_made += 1;
+                w.history.mark(COMMITS);
                 if let Some(first) = w.history.commits.insert(committed.key, committed.clone()) {
                     w.violated("I1 one commit per key", format!("{name}: {first:?} and {committed:?}"));
                 }
@@ -49,21 +53,34 @@ pub fn chain(w: &mut World, before: Option<&ChainRecord>, after: &ChainRecord, j
                 }
             }
             JobState::UpToDate { committed } => {
+                w.history.mark("another plan's result served");
                 if w.history.commits.get(&committed.key) != Some(committed) {
                     w.violated("I1 only what was committed is up to date", &name);
                 }
             }
             JobState::Open { attempt, .. } => {
+                if was.open_attempt().is_some() && job.past.len() == was.past.len() {
+                    w.history.mark("an attempt number of another plan was passed over");
+                }
                 if was.open_attempt().is_some_and(|a| a >= *attempt) {
                     w.violated("attempts grow", format!("{name}: {:?} -> {:?}", was.state, job.state));
                 }
             }
-            JobState::Failed { .. } => w.history.failed_jobs += 1,
-            _ => {}
+            JobState::Failed { .. } => w.history.mark("a job failed"),
+            JobState::Skipped { .. } => w.history.mark("a job was skipped"),
+            JobState::Cancelled { .. } => w.history.mark("a job was cancelled"),
+            JobState::Blocked => {}
         }
         if job.past.len() > was.past.len() {
-            w.history.attempts_lost += 1;
-            lease(w, &name, was.key(), &job.past[job.past.len() - 1].message, judged_at);
+            let past = &job.past[job.past.len() - 1];
+            w.history.mark(match past.cause {
+                Cause::Infrastructure => LOST,
+                Cause::Preemption => "an attempt was preempted",
+                Cause::OutOfMemory => "an attempt ran out of memory",
+                Cause::Diverged => "an attempt diverged",
+                Cause::UserError => "an attempt met unusable captures",
+            });
+            lease(w, &name, was.key(), &past.message, judged_at);
         }
     }
 }
@@ -80,7 +97,14 @@ fn state_with(record: Option<&ChainRecord>) -> State {
 
 /// No lease is ended before its holder had time to renew it.
 fn lease(w: &mut World, name: &str, key: Option<JobKey>, message: &str, judged_at: u64) {
-    if !message.starts_with("lease ran out") || w.scenario.menu.stale_reads {
+    if message.starts_with("result is not whole") {
+        w.history.mark("a torn result was refused");
+    }
+    if !message.starts_with("lease ran out") {
+        return;
+    }
+    w.history.mark("a lease ran out");
+    if w.scenario.menu.stale_reads {
         return;
     }
     let Some(entry) = key.and_then(|key| w.bus.slots.get(&key)) else { return };
@@ -104,6 +128,12 @@ pub fn slot(w: &mut World, key: &JobKey, before: Option<&Slot>, after: &Slot) {
         return;
     };
     use SlotState::*;
+    match &after.state {
+        Declined { .. } => w.history.mark("an offer was declined"),
+        Closed { .. } => w.history.mark("a slot was closed over its holder"),
+        Offered { .. } if after.offer > 1 => w.history.mark("an offer was made again"),
+        _ => {}
+    }
     let same_offer = before.attempt == after.attempt && before.offer == after.offer;
     let fine = match (&before.state, &after.state) {
         _ if after.attempt < before.attempt => false,

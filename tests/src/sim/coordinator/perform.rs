@@ -106,6 +106,7 @@ pub fn on_reply(w: &mut World, c: usize, token: u64, reply: Reply) {
             if found.as_ref().map(|(revision, _)| *revision) == Some(*seen) {
                 return write(w, c, task, read_at);
             }
+            w.history.mark("the guard kept a decision on old news back");
             let facts = slot_facts(*key, found);
             finished(w, c, task.key, facts);
         }
@@ -120,6 +121,7 @@ pub fn on_reply(w: &mut World, c: usize, token: u64, reply: Reply) {
             finished(w, c, task.key, facts);
         }
         (Step::Write | Step::SecondWrite, Reply::Lost) => {
+            w.history.mark("a coordinator lost a race");
             let op = match &task.effect {
                 Effect::CreateChain { record } | Effect::WriteChain { record, .. } => {
                     Op::GetChain(record.id.clone())
