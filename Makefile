@@ -1,13 +1,15 @@
 # Two commands matter: `make retrain` and `make test`. Everything is fetched and built on the way.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build retrain test lint bench clean
+.PHONY: help setup build programs retrain test lint bench clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-COORD := $(TARGET)/release/coord
+# The programs of `make retrain` are those that the tests start: one build serves both commands, and our own
+# invariants are checked in every run. `make build` makes the release programs for machines that only run them.
+COORD := $(TARGET)/debug/coord
 
 # The sample captures of `make retrain` without DATA.
 SAMPLE := .coord/sample
@@ -39,13 +41,17 @@ build:
 	@$(PYTHON) scripts/setup.py --quiet
 	@$(CARGO) build --release -p coordinator -p node-agent -p trainer
 
+programs:
+	@$(PYTHON) scripts/setup.py --quiet
+	@$(CARGO) build --workspace --bins
+
 # Made beside and renamed, so that an interrupted run leaves no half sample.
-$(SAMPLE): | build
+$(SAMPLE): | programs
 	@rm -rf $@.new && mkdir -p $(dir $@)
 	@$(COORD) data sample --seed $(SAMPLE_SEED) --minutes $(SAMPLE_MINUTES) $@.new
 	@mv $@.new $@
 
-retrain: build $(if $(DATA),,| $(SAMPLE))
+retrain: programs $(if $(DATA),,| $(SAMPLE))
 	@absolute() { (cd "$$CALLER" && realpath -m -- "$$1"); }; \
 	data=$$(absolute "$${DATA:-$(CURDIR)/$(SAMPLE)}") && \
 	output=$$(absolute "$${OUTPUT:-$(CURDIR)/outputs/retraining}") && \
