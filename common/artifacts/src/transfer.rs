@@ -30,6 +30,11 @@ pub struct ObjectInfo {
 
 impl Store {
     /// Uploads a file of this machine. The object appears whole or not at all.
+    #[tracing::instrument(
+        name = "artifact.push",
+        skip_all,
+        fields(otel.kind = "client", peer.service = "object-store", object = key)
+    )]
     pub async fn put_file(&self, key: &str, path: &Path) -> Result<ObjectInfo, ArtifactError> {
         let object = parse_key(key)?;
         let (mut reader, size) = PartReader::open(path.to_owned()).await?;
@@ -79,6 +84,11 @@ impl Store {
 
     /// Fetches an object into a file: written beside `dest`, checked against `expect`, synced, renamed. What
     /// was at `dest` stays until then. Folders on the way are made.
+    #[tracing::instrument(
+        name = "artifact.pull",
+        skip_all,
+        fields(otel.kind = "client", peer.service = "object-store", object = key)
+    )]
     pub async fn get_file(
         &self,
         key: &str,

@@ -35,7 +35,10 @@ pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("cannot write the log file {}: {source}; choose another log folder or mend its owner and mode", .path.display())]
+    #[error(
+        "cannot write the log file {}: {source}; choose another log folder or mend its owner and mode",
+        .path.display()
+    )]
     LogFile { path: PathBuf, source: std::io::Error },
     #[error("telemetry was set up twice in one process")]
     Twice,

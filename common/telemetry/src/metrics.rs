@@ -108,7 +108,8 @@ table! {
     CHECKPOINT_UPLOAD_DURATION: Histogram = "coord.checkpoint.upload.duration", "s",
         "Time of one checkpoint upload, by phase";
     COMMIT: Counter = "coord.commit", "{commit}", "Commits, by outcome: won, lost or duplicate";
-    TRAIN_STEP_RATE: Gauge = "coord.train.step.rate", "{step}/s", "Optimiser steps a second, by phase and dataset";
+    TRAIN_STEP_RATE: Gauge = "coord.train.step.rate", "{step}/s",
+        "Optimiser steps a second, by phase and dataset";
     TRAIN_LOSS: Gauge = "coord.train.loss", "1", "Training loss of the last epoch, by phase and dataset";
     TRAIN_SAMPLES: Counter = "coord.train.samples", "{sample}", "Samples trained on, by phase and dataset";
     AGENT_HEARTBEAT_AGE: Gauge = "coord.agent.heartbeat.age", "s", "Time since the last beat, by node";
@@ -119,11 +120,14 @@ table! {
     GPU_POWER_DRAW: Gauge = "coord.gpu.power.draw", "W", "Power, by hw.id";
     GPU_TEMPERATURE: Gauge = "coord.gpu.temperature", "Cel", "Temperature, by hw.id";
     HW_GPU_MEMORY_LIMIT: Gauge = "hw.gpu.memory.limit", "By", "Size of the memory, by hw.id and hw.name";
-    HW_GPU_MEMORY_USAGE: Gauge = "hw.gpu.memory.usage", "By", "Memory in use by all processes, by hw.id and hw.name";
-    HW_GPU_UTILIZATION: Gauge = "hw.gpu.utilization", "1", "Share of time that kernels ran, by hw.id and hw.name";
+    HW_GPU_MEMORY_USAGE: Gauge = "hw.gpu.memory.usage", "By",
+        "Memory in use by all processes, by hw.id and hw.name";
+    HW_GPU_UTILIZATION: Gauge = "hw.gpu.utilization", "1",
+        "Share of time that kernels ran, by hw.id and hw.name";
     LEADER: Gauge = "coord.leader", "1", "1 while this coordinator is the active one, else 0";
     LOG_LAG: Gauge = "coord.log.lag", "{event}", "Audit events written but not yet read, by consumer";
-    RECONCILE_REPAIRS: Counter = "coord.reconcile.repairs", "{repair}", "Differences found and mended, by kind";
+    RECONCILE_REPAIRS: Counter = "coord.reconcile.repairs", "{repair}",
+        "Differences found and mended, by kind";
 }
 
 #[cfg(test)]

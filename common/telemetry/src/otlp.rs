@@ -13,7 +13,8 @@ use opentelemetry_otlp::{MetricExporter, SpanExporter, WithTonicConfig};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use patient::Patient;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tracing::level_filters::LevelFilter;
@@ -29,7 +30,23 @@ pub(crate) struct Otlp {
     metrics: Option<SdkMeterProvider>,
     /// tonic needs a reactor. Ours lives apart from the program's: the trainer has none, and a busy or ended
     /// one would stall the export.
-    runtime: Runtime,
+    reactor: Reactor,
+    given_up: GivenUp,
+}
+
+/// Set when shutdown stops waiting: exports that fail because of it are not told as an absent receiver.
+type GivenUp = Arc<AtomicBool>;
+
+/// Ends in the background: a plain drop of a runtime panics inside an async context and waits for open
+/// connections.
+struct Reactor(Option<Runtime>);
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Otlp {
@@ -49,13 +66,19 @@ impl Otlp {
             .enable_all()
             .build()
             .map_err(|e| unusable("traces and metrics", &e))?;
-        let _reactor = runtime.enter();
-        let traces =
-            traces.map(|to| traces_to(service, to)).transpose().map_err(|e| unusable("traces", &e))?;
-        let metrics =
-            metrics.map(|to| metrics_to(service, to)).transpose().map_err(|e| unusable("metrics", &e))?;
-        drop(_reactor);
-        Ok(Some(Otlp { traces, metrics, runtime }))
+        let handle = runtime.handle().clone();
+        let reactor = Reactor(Some(runtime));
+        let given_up = GivenUp::default();
+        let _inside = handle.enter(); // channels find their reactor through the context they are made in
+        let traces = traces
+            .map(|to| traces_to(service, to, given_up.clone()))
+            .transpose()
+            .map_err(|e| unusable("traces", &e))?;
+        let metrics = metrics
+            .map(|to| metrics_to(service, to, given_up.clone()))
+            .transpose()
+            .map_err(|e| unusable("metrics", &e))?;
+        Ok(Some(Otlp { traces, metrics, reactor, given_up }))
     }
 
     /// Where spans go: all of `info` and above but the exporter's own.
@@ -84,7 +107,7 @@ impl Otlp {
     /// Sends what is pending for at most `limit`. The providers' own limits do not hold while a connection
     /// hangs, so they run on a thread that is left behind when it does.
     pub(crate) fn shutdown(self, limit: Duration) {
-        let Otlp { traces, metrics, runtime } = self;
+        let Otlp { traces, metrics, reactor, given_up } = self;
         let (done, finished) = mpsc::sync_channel(2);
         let mut waiting = 0;
         let mut end = |work: Box<dyn FnOnce() + Send>| {
@@ -109,28 +132,28 @@ impl Otlp {
                 break;
             }
         }
-        // Not a plain drop: that would panic inside an async context and wait for open connections.
-        runtime.shutdown_background();
+        given_up.store(true, Ordering::Release);
+        drop(reactor); // only now: the last exports ran on it
     }
 }
 
-fn traces_to(service: &Service, endpoint: String) -> Result<SdkTracerProvider, String> {
+fn traces_to(service: &Service, endpoint: String, given_up: GivenUp) -> Result<SdkTracerProvider, String> {
     let mut builder = SpanExporter::builder().with_tonic();
     if endpoint.starts_with("https://") {
         builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
     }
     let exporter = builder.build().map_err(|e| e.to_string())?;
-    let exporter = Patient::new(exporter, "traces", endpoint);
+    let exporter = Patient::new(exporter, "traces", endpoint, given_up);
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(service.resource()).build())
 }
 
-fn metrics_to(service: &Service, endpoint: String) -> Result<SdkMeterProvider, String> {
+fn metrics_to(service: &Service, endpoint: String, given_up: GivenUp) -> Result<SdkMeterProvider, String> {
     let mut builder = MetricExporter::builder().with_tonic();
     if endpoint.starts_with("https://") {
         builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
     }
     let exporter = builder.build().map_err(|e| e.to_string())?;
-    let exporter = Patient::new(exporter, "metrics", endpoint);
+    let exporter = Patient::new(exporter, "metrics", endpoint, given_up);
     Ok(SdkMeterProvider::builder().with_periodic_exporter(exporter).with_resource(service.resource()).build())
 }
 

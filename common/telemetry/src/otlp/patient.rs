@@ -7,6 +7,7 @@ use opentelemetry_sdk::metrics::Temporality;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -16,11 +17,13 @@ pub(super) struct Patient<E> {
     signal: &'static str,
     endpoint: String,
     absent: AtomicBool,
+    /// The program is done waiting: what fails from here on was told already.
+    given_up: Arc<AtomicBool>,
 }
 
 impl<E> Patient<E> {
-    pub(super) fn new(inner: E, signal: &'static str, endpoint: String) -> Self {
-        Patient { inner, signal, endpoint, absent: AtomicBool::new(false) }
+    pub(super) fn new(inner: E, signal: &'static str, endpoint: String, given_up: Arc<AtomicBool>) -> Self {
+        Patient { inner, signal, endpoint, absent: AtomicBool::new(false), given_up }
     }
 
     fn tell(&self, sent: OTelSdkResult) -> OTelSdkResult {
@@ -32,7 +35,7 @@ impl<E> Patient<E> {
                 }
             }
             Err(error) => {
-                if !self.absent.swap(true, Ordering::Relaxed) {
+                if !self.absent.swap(true, Ordering::Relaxed) && !self.given_up.load(Ordering::Acquire) {
                     tracing::warn!(signal, endpoint, %error, "no OTLP receiver; what it misses is dropped");
                 }
             }

@@ -1,6 +1,6 @@
 //! One process of the OTLP suite. `telemetry-probe ROLE [LOG_DIR] [TRACEPARENT]`:
-//! `coord` and `coord-agent` run inside a tokio runtime, `coord-trainer` without one. It opens a span under the
-//! parent given, prints its own `traceparent` (or `none`), counts something, logs a line and ends.
+//! `coord` and `coord-agent` run inside a tokio runtime, `coord-trainer` without one. It opens a span under
+//! the parent given, prints its own `traceparent` (or `none`), counts something, logs a line and ends.
 
 use std::error::Error;
 use std::path::PathBuf;
