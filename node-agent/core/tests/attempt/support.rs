@@ -4,6 +4,7 @@ use agent_core::{
     AttemptState, Change, Changed, ChildExit, DeviceFacts, Effect, Event, Inputs, Options, ReadOutcome,
     RunId, State, WriteOutcome, apply, due, invariants,
 };
+use common::config::Config;
 use common::digest::Digest;
 use common::ids::{
     Attempt, DatasetId, DeviceId, Incarnation, JobId, JobName, NodeId, Phase, PlanId, Revision,
@@ -16,6 +17,7 @@ use common::trainer_protocol::{Done, FromTrainer, PROTOCOL_VERSION};
 use common::units::{Mib, Millis};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 pub const NODE: &str = "n1";
 pub const PID: u32 = 4711;
@@ -48,7 +50,8 @@ pub fn place(mib: u64) -> Place {
 
 pub fn offer(attempt: u32, count: u32) -> JobOffer {
     let name = JobName::new(DatasetId::new("d").unwrap(), Phase::Teacher);
-    let config = common::config::Config::built_in();
+    // Parsed once: the random orders make thousands of offers.
+    static CONFIG: LazyLock<Config> = LazyLock::new(Config::built_in);
     JobOffer {
         job: JobId { plan: PlanId::new("p").unwrap(), name: name.clone() },
         key: key(),
@@ -64,7 +67,7 @@ pub fn offer(attempt: u32, count: u32) -> JobOffer {
                 parents: BTreeMap::new(),
                 force_generation: 0,
             },
-            tuning: config.tuning(Phase::Teacher),
+            tuning: CONFIG.tuning(Phase::Teacher),
             need: MemoryNeed { gpu_mib: Mib(1000), cpu_mib: Mib(1000), basis: "test".into() },
             priority: 0,
         },

@@ -1,0 +1,249 @@
+//! Effects become tasks. Each task ends with exactly one [`Told`] that frees the effect's key, even if it
+//! panics; what came of it travels in the same message or was told before.
+
+use crate::agent::Told;
+use crate::clock::Clock;
+use crate::process::{self, Killed, Plan, Processes, Spawner};
+use crate::runs::Runs;
+use crate::settings;
+use crate::slots::Slots;
+use crate::store::{checkpoints, inputs, results};
+use crate::workdir::Layout;
+use agent_core::{ChildExit, Effect, Event, Inputs, RunId, SavedRun, State};
+use artifacts::Store;
+use common::config::Config;
+use common::messages::{DeviceKind, JobOffer};
+use common::trainer_protocol::{PROTOCOL_VERSION, Start, ToTrainer, encode_frame};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
+
+/// How long one kill waits for its child before it is said again.
+const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// Everything effects are performed with.
+pub struct Performer {
+    pub config: Arc<Config>,
+    pub clock: Clock,
+    pub layout: Layout,
+    pub store: Store,
+    pub slots: Slots,
+    pub spawner: Spawner,
+    pub processes: Processes,
+    pub trainer: PathBuf,
+    pub told: Sender<Told>,
+}
+
+impl Performer {
+    /// Starts the work of one effect.
+    pub fn start(&self, effect: Effect, state: &State, runs: &mut Runs) {
+        let key = effect.key();
+        match effect {
+            Effect::ReadSlot { key: slot } => {
+                let slots = self.slots.clone();
+                self.task(key, async move {
+                    let outcome = slots.read(&slot).await;
+                    Some(Event::SlotRead { key: slot, outcome })
+                });
+            }
+            Effect::WriteSlot { key: slot, expected, slot: record } => {
+                let slots = self.slots.clone();
+                self.task(key, async move {
+                    let outcome = slots.write(&slot, expected, &record).await;
+                    Some(Event::SlotWritten { key: slot, wrote: record, outcome })
+                });
+            }
+            Effect::Fetch { run, offer } => self.fetch(key, run, *offer, runs),
+            Effect::Spawn { run, offer, inputs } => self.spawn(key, run, &offer, inputs, state, runs),
+            Effect::AskStop { run, reason, checkpoint } => self.ask(key, run, reason, checkpoint),
+            Effect::Kill { run, fenced } => {
+                if fenced {
+                    runs.stop(&run);
+                }
+                self.kill(key, run);
+            }
+            Effect::StoreCheckpoint { run, checkpoint } => {
+                let store = self.store.clone();
+                self.work(key, &run, runs, "checkpoint", async move {
+                    let seq = checkpoint.seq;
+                    match checkpoints::store(&store, &run, &checkpoint).await {
+                        Ok(()) => Event::CheckpointStored { run, seq },
+                        Err(problem) => Event::CheckpointFailed { run, seq, message: problem.message },
+                    }
+                });
+            }
+            Effect::StoreResult(saved) => self.upload(key, *saved, runs),
+            Effect::Clean { run } => {
+                runs.stop(&run);
+                let (folder, processes) = (self.layout.scratch(&run), self.processes.clone());
+                self.task(key, async move {
+                    clean(folder).await;
+                    processes.forget(&run);
+                    Some(Event::Cleaned { run })
+                });
+            }
+        }
+    }
+
+    fn fetch(&self, key: String, run: RunId, offer: JobOffer, runs: &Runs) {
+        let (store, layout) = (self.store.clone(), self.layout.clone());
+        self.work(key, &run, runs, "fetch", async move {
+            match inputs::fetch(&store, &layout, &run, &offer).await {
+                Ok(inputs) => Event::Fetched { run, inputs },
+                Err(problem) => Event::FetchFailed { run, problem },
+            }
+        });
+    }
+
+    fn upload(&self, key: String, saved: SavedRun, runs: &Runs) {
+        let (store, layout, clock, run) = (self.store.clone(), self.layout.clone(), self.clock, saved.run);
+        self.work(key, &run, runs, "upload", async move {
+            match results::upload(&store, &layout, &clock, &saved).await {
+                Ok(manifest) => Event::ResultStored { run, manifest },
+                Err(problem) => Event::ResultFailed { run, problem },
+            }
+        });
+    }
+
+    fn spawn(
+        &self,
+        key: String,
+        run: RunId,
+        offer: &JobOffer,
+        inputs: Inputs,
+        state: &State,
+        runs: &mut Runs,
+    ) {
+        let device = state.ledger.device(&offer.place.device);
+        let Some(device) = device.map(|d| d.facts()) else {
+            let message = format!("device {} is gone", offer.place.device);
+            return self.task(key, async move { Some(Event::SpawnFailed { run, message }) });
+        };
+        let budget = offer.place.reserve_mib;
+        let devices = state.ledger.devices().count();
+        let resumed_from_epoch = inputs.resumed_from_epoch;
+        let start = Start {
+            protocol: PROTOCOL_VERSION,
+            plan: offer.job.plan.clone(),
+            dataset: offer.job.name.dataset.clone(),
+            phase: offer.job.name.phase,
+            attempt: offer.attempt,
+            captures_dir: inputs.captures_dir,
+            semantic: offer.spec.inputs.semantic.clone(),
+            tuning: settings::tuning(&self.config, &offer.spec, device, devices, budget),
+            scratch_dir: self.layout.scratch(&run),
+            cache_dir: self.layout.prepared(),
+            parents: inputs.parents,
+            resume_from: inputs.resume_from,
+            traceparent: runs.begin_training(&run).or_else(|| offer.traceparent.clone()),
+        };
+        let plan = Plan {
+            run,
+            program: self.trainer.clone(),
+            start,
+            card: (device.kind == DeviceKind::Gpu).then(|| device.id.to_string()),
+            log: self.layout.process_log(&offer.job, &run),
+            resumed_from_epoch,
+        };
+        let (spawner, processes, told) = (self.spawner.clone(), self.processes.clone(), self.told.clone());
+        self.task(key, async move {
+            process::spawn(plan, spawner, processes, told).await;
+            None
+        });
+    }
+
+    fn ask(&self, key: String, run: RunId, reason: String, checkpoint: bool) {
+        let processes = self.processes.clone();
+        self.task(key, async move {
+            let asked = tokio::task::spawn_blocking(move || {
+                let frame =
+                    encode_frame(&ToTrainer::Stop { reason, checkpoint }).map_err(|e| e.to_string())?;
+                processes.write(&run, &frame).map_err(|e| e.to_string())
+            });
+            // One that can not be asked (gone, or deaf) is killed when its time is over.
+            if let Ok(Err(error)) = asked.await {
+                tracing::warn!(%run, error, "the trainer could not be asked to stop");
+            }
+            Some(Event::StopAsked { run })
+        });
+    }
+
+    fn kill(&self, key: String, run: RunId) {
+        let processes = self.processes.clone();
+        self.task(key, async move {
+            match processes.kill(&run) {
+                Killed::Never => {
+                    let (exit, stderr_tail) = (ChildExit::NeverStarted, String::new());
+                    Some(Event::Exited { run, exit, stderr_tail, missing: Vec::new() })
+                }
+                Killed::Child => {
+                    let gone = tokio::task::spawn_blocking(move || processes.wait_gone(&run, KILL_WAIT));
+                    // Its end is told by whoever waits for it; a little later than the reaping.
+                    drop(gone.await);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    None
+                }
+            }
+        });
+    }
+
+    /// Work for an attempt: inside its span, and stopped with it.
+    fn work(
+        &self,
+        key: String,
+        run: &RunId,
+        runs: &Runs,
+        what: &'static str,
+        work: impl Future<Output = Event> + Send + 'static,
+    ) {
+        let (span, stop) = match runs.get(run) {
+            Some(handle) => (child_span(&handle.span, what), handle.stop.clone()),
+            None => (Span::none(), CancellationToken::new()),
+        };
+        self.task(key, async move {
+            tokio::select! {
+                event = work.instrument(span) => Some(event),
+                () = stop.cancelled() => None,
+            }
+        });
+    }
+
+    fn task(&self, key: String, work: impl Future<Output = Option<Event>> + Send + 'static) {
+        let told = self.told.clone();
+        tokio::spawn(async move {
+            let event = match tokio::spawn(work).await {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::error!(%error, key, "an effect ended abnormally and will be tried again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    None
+                }
+            };
+            // A loop that is gone needs no news.
+            let _ = told.send(Told { event, ends: Some(key) }).await;
+        });
+    }
+}
+
+fn child_span(parent: &Span, what: &'static str) -> Span {
+    match what {
+        "fetch" => tracing::info_span!(parent: parent, "fetch"),
+        "upload" => tracing::info_span!(parent: parent, "upload"),
+        _ => tracing::info_span!(parent: parent, "checkpoint"),
+    }
+}
+
+/// Deletes a scratch folder; what was just stopped may write a last file meanwhile.
+async fn clean(folder: PathBuf) {
+    for _ in 0..3 {
+        match tokio::fs::remove_dir_all(&folder).await {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => tracing::warn!(folder = %folder.display(), %error, "scratch is not deleted yet"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

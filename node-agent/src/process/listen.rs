@@ -1,0 +1,163 @@
+//! The child's voice and its end: one thread reads frames, another waits for the exit.
+
+use super::registry::Processes;
+use crate::agent::Told;
+use agent_core::{ChildExit, Event, RunId};
+use common::trainer_protocol::{FrameError, FromTrainer, read_frame};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Child, ChildStdout, ExitStatus};
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+
+/// Last bytes of stderr that go into a failure's message.
+const TAIL_BYTES: u64 = 2_000;
+/// Frames of a newer protocol that are skipped before the child counts as foreign.
+const UNKNOWN_FRAMES_MAX: u32 = 100;
+/// For the pipe to run dry when the process group is dead.
+const DRAIN: Duration = Duration::from_secs(5);
+
+pub struct Ear {
+    pub run: RunId,
+    pub out: PathBuf,
+    pub log: PathBuf,
+    /// Where this child's lines begin in the log.
+    pub log_from: u64,
+    pub processes: Processes,
+}
+
+/// Starts both threads; the second ends with `Exited`.
+pub fn start(ear: Ear, child: Child, stdout: Option<ChildStdout>, told: Sender<Told>) -> io::Result<()> {
+    let (promised, promises) = mpsc::sync_channel(1);
+    let (run, tell) = (ear.run, told.clone());
+    std::thread::Builder::new().name(format!("frames {run}")).spawn(move || {
+        let files = stdout.map_or_else(Vec::new, |pipe| hear(run, pipe, &tell));
+        // Nobody waits any more if the pipe outlived the process group.
+        let _ = promised.send(files);
+    })?;
+    std::thread::Builder::new().name(format!("end {run}")).spawn(move || {
+        let exit = wait(&ear, child);
+        let files = promises.recv_timeout(DRAIN).unwrap_or_default();
+        let missing = files.into_iter().filter(|name| !is_there(&ear.out, name)).collect();
+        let stderr_tail = tail(&ear.log, ear.log_from).unwrap_or_default();
+        // A loop that is gone needs no news.
+        let _ = told.blocking_send(Told::news(Event::Exited { run: ear.run, exit, stderr_tail, missing }));
+    })?;
+    Ok(())
+}
+
+/// Tells every frame; returns the files that `Done` promised.
+fn hear(run: RunId, pipe: ChildStdout, told: &Sender<Told>) -> Vec<String> {
+    let mut pipe = BufReader::new(pipe);
+    let (mut files, mut unknown) = (Vec::new(), 0);
+    loop {
+        let event = match read_frame::<FromTrainer>(&mut pipe) {
+            Ok(frame) => {
+                if let FromTrainer::Done(done) = &frame {
+                    files.clone_from(&done.files);
+                }
+                Event::Frame { run, frame }
+            }
+            Err(FrameError::Closed) => return files,
+            Err(FrameError::Decode(error)) if unknown < UNKNOWN_FRAMES_MAX => {
+                unknown += 1;
+                tracing::warn!(%run, %error, "a frame of an unknown kind is skipped");
+                continue;
+            }
+            Err(error) => {
+                let message = error.to_string();
+                let heard = told.blocking_send(Told::news(Event::Garbage { run, message }));
+                // Read on, so that the child does not block on a full pipe until it is killed.
+                if heard.is_ok()
+                    && let Err(error) = io::copy(&mut pipe, &mut io::sink())
+                {
+                    tracing::debug!(%run, %error, "the pipe broke");
+                }
+                return files;
+            }
+        };
+        if told.blocking_send(Told::news(event)).is_err() {
+            return files;
+        }
+    }
+}
+
+fn wait(ear: &Ear, mut child: Child) -> ChildExit {
+    let pid = Pid::from_raw(child.id() as i32);
+    loop {
+        // Without reaping: until it is reaped under the lock, the pid can not be anyone else's.
+        match waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    match ear.processes.reap(&ear.run, &mut child) {
+        Ok(status) => exit_of(status),
+        Err(error) => {
+            tracing::warn!(run = %ear.run, %error, "the child could not be waited for");
+            ChildExit::Signal(0)
+        }
+    }
+}
+
+fn exit_of(status: ExitStatus) -> ChildExit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ChildExit::Code(code),
+        (None, signal) => ChildExit::Signal(signal.unwrap_or(0)),
+    }
+}
+
+/// A promised file that lies below `out` and nowhere else.
+fn is_there(out: &Path, name: &str) -> bool {
+    let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    inside && out.join(name).is_file()
+}
+
+/// The last whole lines of the log from `from` on.
+fn tail(log: &Path, from: u64) -> io::Result<String> {
+    let mut file = File::open(log)?;
+    let end = file.metadata()?.len();
+    let begin = end.saturating_sub(TAIL_BYTES).max(from);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(match text.split_once('\n') {
+        Some((_torn, rest)) if begin > from => rest.to_owned(),
+        _ => text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_is_of_this_child_and_begins_with_a_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        std::fs::write(&log, "of another child\nfirst\nlast\n").unwrap();
+        assert_eq!(tail(&log, 17).unwrap(), "first\nlast\n");
+        let long = "x".repeat(50) + "\n";
+        std::fs::write(&log, long.repeat(100)).unwrap();
+        let kept = tail(&log, 0).unwrap();
+        assert!(kept.lines().all(|line| line.len() == 50) && kept.len() > 1_900, "{kept}");
+    }
+
+    #[test]
+    fn a_promised_file_outside_of_the_folder_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        std::fs::write(folder.path().join("secret"), "x").unwrap();
+        std::fs::write(out.join("model"), "x").unwrap();
+        assert!(is_there(&out, "model"));
+        assert!(!is_there(&out, "../secret") && !is_there(&out, "missing"));
+        assert!(!is_there(&out, folder.path().join("secret").to_str().unwrap()));
+    }
+}

@@ -1,0 +1,14 @@
+//! The agent as a process: a real nats-server, a folder store, the fake trainer; the test plays the
+//! coordinator.
+//!
+//! | file | tests |
+//! |--|--|
+//! | `world` | the surroundings, and what a coordinator does |
+//! | `way` | from the offer to a verified result; devices; resuming |
+//! | `faults` | lost slots, dead trainers, dead agents, a restarted bus |
+//! | `refusals` | what the agent does not start with |
+
+mod faults;
+mod refusals;
+mod way;
+mod world;
