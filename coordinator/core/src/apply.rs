@@ -140,8 +140,9 @@ fn chain_seen(
         Some(seen) if seen.revision == revision => return Ok(Changed::No),
         _ => {}
     }
-    for job in record.jobs.values() {
-        if let (Some(key), Some(result)) = (job.key(), job.state.result()) {
+    let seen = ChainSeen::new(record, revision, now);
+    for (phase, job) in &seen.record.jobs {
+        if let (Some(key), Some(result)) = (seen.keys.get(phase).copied(), job.state.result()) {
             // An excluded or kept job's inputs are those of now, its result may be of another key.
             if result.key == key {
                 state.committed.insert(key, result.clone());
@@ -151,12 +152,12 @@ fn chain_seen(
             state.published.remove(&key);
         }
     }
-    if record.is_finished() {
+    if seen.record.is_finished() {
         state.active.remove(&id);
     } else {
         state.active.insert(id.clone());
     }
-    state.chains.insert(id, ChainSeen { record, revision, seen_at: now });
+    state.chains.insert(id, seen);
     Ok(Changed::Yes)
 }
 

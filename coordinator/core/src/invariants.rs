@@ -1,12 +1,13 @@
 //! What must hold whatever happened (numbers I1-I12 as in the list of invariants in `ARCHITECTURE.md`).
 //! Checked after every `apply` in tests and in debug builds; a violation is our own bug, never an input's.
 
-use crate::placement::Fleet;
+use crate::effect::Effect;
 use crate::state::State;
 use common::chain::JobState;
-use common::ids::ChainId;
+use common::ids::{ChainId, DeviceId, NodeId};
+use common::slot::SlotState;
 use common::units::{Mib, Millis};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -88,14 +89,34 @@ fn budgets_hold(state: &State, found: &mut Vec<Violation>) {
     }
 }
 
-/// I3, for the offers of one round: placing them all leaves every device within its budget.
-pub fn check_fleet(state: &State, now: Millis) -> Vec<Violation> {
+/// I3, for the offers of one round of [`due`](crate::due): with all that stands already, they leave every
+/// device within its budget, as its last beat told it. Reckoned from slots and beats, not with the
+/// [`Fleet`](crate::placement::Fleet) that placed them.
+pub fn check_offers(state: &State, now: Millis, effects: &[Effect]) -> Vec<Violation> {
+    let mut offered = BTreeSet::new();
+    let mut fresh: BTreeMap<(&NodeId, &DeviceId), (Mib, u32)> = BTreeMap::new();
+    for effect in effects {
+        let Effect::WriteSlot { key, slot, .. } = effect else { continue };
+        let SlotState::Offered { place } = &slot.state else { continue };
+        offered.insert(*key);
+        let sum = fresh.entry((&place.node, &place.device)).or_default();
+        *sum = (sum.0.saturating_add(place.reserve_mib), sum.1 + 1);
+    }
     let mut found = Vec::new();
-    for room in Fleet::of(state, now).rooms {
-        // What stands may exceed a budget that shrank meanwhile (foreign use); what matters is that nothing
-        // is added then.
-        if room.reserved_mib() > room.budget_mib && room.free_mib() != Mib(0) {
-            let text = format!("{} {}: {:?}", room.node, room.device, room.holders);
+    for ((node, device), (new_mib, new_jobs)) in fresh {
+        // An offer that nobody took in time stands no more.
+        let stands = state
+            .slots_on(node, device)
+            .filter(|(key, seen)| !offered.contains(key) && !seen.is_stale_offer(now, &state.options))
+            .filter_map(|(_, seen)| seen.slot.state.reserved());
+        let sum = stands.fold((new_mib, new_jobs), |(m, j), p| (m.saturating_add(p.reserve_mib), j + 1));
+        let report = state.nodes.get(node).and_then(|n| n.beat.devices.iter().find(|d| d.id == *device));
+        let fits = report.is_some_and(|d| {
+            let foreign = d.foreign_mib.unwrap_or(d.budget_mib);
+            sum.0.saturating_add(foreign) <= d.budget_mib && sum.1 <= d.max_jobs
+        });
+        if !fits || !state.is_reachable(node, now) {
+            let text = format!("{} in {} jobs offered on {node} {device}: {report:?}", sum.0, sum.1);
             found.push(Violation { invariant: "I3 never over-committed", text });
         }
     }

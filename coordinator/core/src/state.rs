@@ -2,7 +2,7 @@
 
 use crate::options::Options;
 use common::chain::ChainRecord;
-use common::ids::{Attempt, ChainId, DeviceId, JobName, NodeId, PlanId, Revision};
+use common::ids::{Attempt, ChainId, DeviceId, JobName, NodeId, Phase, PlanId, Revision};
 use common::job_key::JobKey;
 use common::messages::NodeBeat;
 use common::plan::Plan;
@@ -38,6 +38,9 @@ pub struct State {
 #[derive(Debug, Clone)]
 pub struct ChainSeen {
     pub record: ChainRecord,
+    /// Keys of the jobs whose parents all have results. A key is a digest over a whole configuration: taken
+    /// once for each record that is seen, not at each decision.
+    pub keys: BTreeMap<Phase, JobKey>,
     pub revision: Revision,
     /// When this revision arrived here; back-offs count from it.
     pub seen_at: Millis,
@@ -71,6 +74,13 @@ pub enum Verified {
     Broken(String),
     /// The store could not be asked; ask again later.
     Unavailable { at: Millis, message: String },
+}
+
+impl ChainSeen {
+    pub fn new(record: ChainRecord, revision: Revision, seen_at: Millis) -> ChainSeen {
+        let keys = record.jobs.iter().filter_map(|(phase, job)| Some((*phase, job.key()?))).collect();
+        ChainSeen { record, keys, revision, seen_at }
+    }
 }
 
 impl SlotSeen {

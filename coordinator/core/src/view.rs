@@ -111,17 +111,18 @@ impl fmt::Display for JobView {
 /// The view of one job of the state.
 pub fn view(state: &State, id: &JobId) -> Option<JobView> {
     let chain_id = common::ids::ChainId { plan: id.plan.clone(), dataset: id.name.dataset.clone() };
-    let record = &state.chains.get(&chain_id)?.record;
-    let job = record.jobs.get(&id.name.phase)?;
-    let slot = job.key().and_then(|key| state.slots.get(&key)).map(|s| &s.slot);
-    Some(JobView::of(record, id.name.phase, job, slot))
+    let chain = state.chains.get(&chain_id)?;
+    let job = chain.record.jobs.get(&id.name.phase)?;
+    let slot = chain.keys.get(&id.name.phase).and_then(|key| state.slots.get(key)).map(|s| &s.slot);
+    Some(JobView::of(&chain.record, id.name.phase, job, slot))
 }
 
 /// What the store last said about a finished attempt that could not be verified yet.
 pub fn verify_trouble(state: &State, id: &JobId) -> Option<String> {
     let chain_id = common::ids::ChainId { plan: id.plan.clone(), dataset: id.name.dataset.clone() };
-    let job = state.chains.get(&chain_id)?.record.jobs.get(&id.name.phase)?;
-    match state.verified.get(&(job.key()?, job.open_attempt()?))? {
+    let chain = state.chains.get(&chain_id)?;
+    let attempt = chain.record.jobs.get(&id.name.phase)?.open_attempt()?;
+    match state.verified.get(&(*chain.keys.get(&id.name.phase)?, attempt))? {
         Verified::Unavailable { message, .. } => Some(message.clone()),
         Verified::Whole | Verified::Broken(_) => None,
     }

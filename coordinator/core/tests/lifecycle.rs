@@ -293,3 +293,22 @@ fn an_offer_nobody_takes_does_not_shut_its_own_job_out() {
     world.pass(Millis::from_secs(11));
     assert_eq!(world.slot(key).offer, 2);
 }
+
+#[test]
+fn an_offer_beyond_a_cards_budget_would_be_noticed() {
+    let mut world = World::new(vec![beat("n1", 1, vec![gpu("GPU-0", 22_000)])]);
+    let plan = plan(&request(&["hcrl_sa", "set_01"]), &Default::default()).unwrap();
+    world.tell(Event::PlanSeen { plan: Box::new(plan.clone()) });
+    for id in ["hcrl_sa", "set_01"] {
+        let id = common::ids::ChainId { plan: plan.id.clone(), dataset: dataset(id) };
+        let record = common::chain::ChainRecord::from_plan(&plan, &id).unwrap();
+        let revision = world.revision();
+        world.tell(Event::ChainSeen { record: Box::new(record), revision });
+    }
+    let effects = coordinator_core::due(&world.state, world.now);
+    assert_eq!(effects.len(), 2, "two offers: {effects:?}");
+    let check = coordinator_core::invariants::check_offers;
+    assert_eq!(check(&world.state, world.now, &effects), []);
+    world.tell(Event::Beat { beat: Box::new(beat("n1", 2, vec![gpu("GPU-0", 16_000)])) });
+    assert_eq!(check(&world.state, world.now, &effects).len(), 1, "2 x 8192 of 16000");
+}

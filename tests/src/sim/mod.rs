@@ -158,7 +158,7 @@ impl World {
     }
 
     pub fn after(&mut self, delay_ms: u64, ev: Ev) {
-        let tie = self.rng.next();
+        let tie = self.rng.draw();
         self.queue.push(self.now + delay_ms, tie, ev);
     }
 

@@ -54,7 +54,7 @@ pub(crate) struct OpenJob<'a> {
 pub(crate) fn open_jobs(chain: &ChainSeen) -> impl Iterator<Item = OpenJob<'_>> {
     chain.record.jobs.iter().filter_map(move |(phase, job)| {
         let common::chain::JobState::Open { attempt, backoff_ms } = job.state else { return None };
-        let key = job.key()?;
+        let key = *chain.keys.get(phase)?;
         Some(OpenJob { chain, phase: *phase, job, key, attempt, backoff: Millis(backoff_ms) })
     })
 }

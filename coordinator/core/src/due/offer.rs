@@ -25,7 +25,7 @@ pub(super) fn offers(state: &State, now: Millis, waiting: &[OpenJob<'_>]) -> Vec
             }
         }
     }
-    unplaced.sort_by(|a, b| order(a).cmp(&order(b)));
+    unplaced.sort_by_cached_key(order);
     let mut fleet = Fleet::of(state, now);
     for job in unplaced {
         let slot = state.slots.get(&job.key);

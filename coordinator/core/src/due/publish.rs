@@ -14,7 +14,7 @@ pub(super) fn publish(state: &State) -> Vec<Effect> {
         for (phase, job) in &record.jobs {
             let Some(committed) = job.state.result() else { continue };
             // A result that was kept though its inputs have changed stays what it was.
-            if job.key() != Some(committed.key) {
+            if chain.keys.get(phase) != Some(&committed.key) {
                 continue;
             }
             let name = JobName::new(record.id.dataset.clone(), *phase);

@@ -89,7 +89,7 @@ pub fn chain(w: &mut World, before: Option<&ChainRecord>, after: &ChainRecord, j
 fn state_with(record: Option<&ChainRecord>) -> State {
     let mut state = State::new(options());
     if let Some(record) = record {
-        let seen = ChainSeen { record: record.clone(), revision: Revision(1), seen_at: Millis(0) };
+        let seen = ChainSeen::new(record.clone(), Revision(1), Millis(0));
         state.chains.insert(record.id.clone(), seen);
     }
     state

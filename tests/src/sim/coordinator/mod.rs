@@ -234,7 +234,7 @@ pub fn decide(w: &mut World, c: usize) {
     if w.mutant == Some(Mutant::AnyAttempt) {
         effects.extend(commits_of_any_attempt(state));
     }
-    checks::offers(w, c, &effects);
+    checks::decision(w, c, &effects);
     for effect in effects {
         begin(w, c, effect);
     }
