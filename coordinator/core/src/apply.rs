@@ -57,6 +57,9 @@ pub enum Event {
     },
     BusLost,
     BusBack,
+    /// This process did not run for a while (stopped, or starved): silence of that time proves nothing, for
+    /// the bus may have been away too. Told by the loop before it decides.
+    StoodStill,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,13 +116,21 @@ pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Re
             Ok(Changed::Yes)
         }
         Event::BusBack => {
-            // Renewals and beats could not reach us meanwhile: every clock starts anew.
             state.bus_up = true;
-            state.slots.values_mut().for_each(|s| s.seen_at = now);
-            state.nodes.values_mut().for_each(|n| n.heard_at = now);
+            start_clocks_anew(state, now);
+            Ok(Changed::Yes)
+        }
+        Event::StoodStill => {
+            start_clocks_anew(state, now);
             Ok(Changed::Yes)
         }
     }
+}
+
+/// Renewals and beats could not be heard for a while: silence counts from now on.
+fn start_clocks_anew(state: &mut State, now: Millis) {
+    state.slots.values_mut().for_each(|s| s.seen_at = now);
+    state.nodes.values_mut().for_each(|n| n.heard_at = now);
 }
 
 fn changed_if(changed: bool) -> Changed {

@@ -91,6 +91,19 @@ fn while_the_bus_is_away_no_lease_runs_out() {
 }
 
 #[test]
+fn silence_while_this_process_stood_still_ends_no_lease() {
+    let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);
+    let key = world.key(&plan, "hcrl_sa/teacher");
+    world.hold(key, 0);
+    world.now = world.now.plus(Millis::from_secs(40));
+    world.tell(Event::StoodStill);
+    world.settle();
+    assert_eq!(world.slot(key).attempt, Attempt(1));
+    world.pass(Millis::from_secs(31));
+    assert!(!matches!(world.slot(key).state, SlotState::Held { .. }), "from here on silence counts");
+}
+
+#[test]
 fn budgets_end_a_job_and_its_dependents_are_skipped() {
     let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);
     let key = world.key(&plan, "hcrl_sa/teacher");

@@ -257,7 +257,12 @@ fn notify(w: &mut World, key: WatchKey) {
             continue;
         }
         let slow = w.menu.slow_watch && w.rng.chance(80);
-        let delay = if slow { w.rng.range(100, 8_000) } else { w.rng.range(1, 30) };
+        let stalled = slow && w.rng.chance(100);
+        let delay = match (stalled, slow) {
+            (true, _) => w.rng.range(10_000, 45_000),
+            (_, true) => w.rng.range(100, 8_000),
+            _ => w.rng.range(1, 30),
+        };
         let last = w.coordinators[c].told_at.get(&key).copied().unwrap_or(0);
         let at = (w.now + delay).max(last + 1);
         w.coordinators[c].told_at.insert(key.clone(), at);

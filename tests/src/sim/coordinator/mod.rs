@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// Rest of an effect that changed nothing, as in the shell.
 const COOL_DOWN_MS: u64 = 300;
+/// A loop that turns each second and did not for this long was stopped.
+const STANDSTILL_MS: u64 = 3_000;
 const PROBE_EVERY_MS: u64 = 2_000;
 const BUCKETS: usize = 4;
 
@@ -43,6 +45,8 @@ pub struct Coordinator {
     buckets_left: usize,
     decision_on_its_way: bool,
     probe: Option<u64>,
+    /// When the loop last turned.
+    turned_at: u64,
     said: BTreeSet<String>,
 }
 
@@ -117,6 +121,7 @@ pub fn start(w: &mut World, c: usize) {
     let gate = Gate { paused: false, inbox: Vec::new(), ..gate };
     *us = Coordinator { life, gate, clock_base, buckets_left: BUCKETS, ..Coordinator::default() };
     us.state = Some(State::new(options()));
+    us.turned_at = w.now;
     let actor = Actor::Coordinator(c);
     for which in 0..BUCKETS {
         let delay = w.rng.range(5, 800);
@@ -228,6 +233,10 @@ fn apply_facts(w: &mut World, c: usize, facts: Vec<Event>) -> bool {
 
 /// Everything that is due and not under way is begun.
 pub fn decide(w: &mut World, c: usize) {
+    let still_ms = w.now - std::mem::replace(&mut w.coordinators[c].turned_at, w.now);
+    if still_ms > STANDSTILL_MS {
+        apply_facts(w, c, vec![Event::StoodStill]);
+    }
     let now = now(w, c);
     let Some(state) = w.coordinators[c].state.as_ref() else { return };
     let mut effects = due(state, now);
