@@ -4,11 +4,7 @@ use harness::sim::{Mutant, runner};
 
 /// Some seed of the first `seeds` fails, by one of these rules.
 fn caught(mutant: Mutant, seeds: u64, by: &[&str]) {
-    // The cores' own asserts may speak first; their back traces are of no interest here.
-    std::panic::set_hook(Box::new(|_| {}));
-    let outcome = runner::run_many(0, seeds, Some(mutant));
-    drop(std::panic::take_hook());
-    match outcome {
+    match runner::run_many(0, seeds, Some(mutant)) {
         Ok(totals) => panic!("{mutant:?} was not caught in {seeds} seeds: {totals:?}"),
         Err((seed, rule)) => {
             println!("{mutant:?} was caught by seed {seed}: {rule:.300}");

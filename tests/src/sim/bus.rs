@@ -1,9 +1,10 @@
-//! The simulated bus: buckets with revisions and compare-and-swap, watches that fall behind, a stream of
-//! offers that come late, twice or not at all, outages in which a call fails though it may have been done.
+//! The simulated bus: buckets with revisions and compare-and-swap, watches that fall behind, outages in which
+//! a call fails though it may have been done.
 
 use super::World;
 use super::checks::writes;
 use super::coordinator::WatchKey;
+use super::offers::{self, Offers};
 use super::queue::{Actor, Ev, Msg};
 use common::chain::ChainRecord;
 use common::ids::{ChainId, JobName, PlanId, Revision};
@@ -12,7 +13,7 @@ use common::messages::JobOffer;
 use common::plan::Plan;
 use common::registry::RegistryEntry;
 use common::slot::Slot;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Who waits for an answer.
@@ -79,8 +80,7 @@ pub struct Bus {
     pub chains: BTreeMap<ChainId, (Revision, Arc<ChainRecord>)>,
     pub slots: BTreeMap<JobKey, SlotEntry>,
     pub registry: BTreeMap<JobName, (Revision, Arc<RegistryEntry>)>,
-    offers: BTreeMap<usize, Vec<Arc<JobOffer>>>,
-    offer_ids: BTreeSet<String>,
+    pub offers: Offers,
     revision: u64,
     down_until: u64,
     outages: Vec<(u64, u64)>,
@@ -195,7 +195,7 @@ fn perform(w: &mut World, op: Op) -> Reply {
             Reply::Written(revision)
         }
         Op::Publish(offer) => {
-            publish(w, offer);
+            offers::publish(w, offer);
             Reply::Done
         }
     }
@@ -271,41 +271,6 @@ fn notify(w: &mut World, key: WatchKey) {
         if w.menu.slow_watch && w.rng.chance(50) {
             let again = w.rng.range(1, 10_000);
             w.tell(at - w.now + again, actor, life, Msg::Fact(fact.clone()));
-        }
-    }
-}
-
-fn publish(w: &mut World, offer: Arc<JobOffer>) {
-    if !w.bus.offer_ids.insert(offer.message_id()) {
-        return;
-    }
-    let Some(n) = w.nodes.iter().position(|n| n.id == offer.place.node) else { return };
-    w.bus.offers.entry(n).or_default().push(offer.clone());
-    let bad = w.menu.bad_offers;
-    let delay = match () {
-        () if bad && w.rng.chance(100) => w.rng.range(5_000, 40_000), // lost, then redelivered
-        () if bad && w.rng.chance(200) => w.rng.range(100, 12_000),
-        () => w.rng.range(1, 20),
-    };
-    deliver(w, n, delay, &offer);
-    if bad && w.rng.chance(200) {
-        let again = w.rng.range(1, 30_000);
-        deliver(w, n, delay + again, &offer);
-    }
-}
-
-fn deliver(w: &mut World, n: usize, delay: u64, offer: &Arc<JobOffer>) {
-    let life = w.nodes[n].life;
-    w.tell(delay, Actor::Node(n), life, Msg::Offer { offer: offer.clone(), tries: 0 });
-}
-
-/// What a new consumer of a node's offers finds in the stream: half of the time all of it.
-pub fn backlog(w: &mut World, n: usize) {
-    let offers = w.bus.offers.get(&n).cloned().unwrap_or_default();
-    if w.rng.chance(500) {
-        for offer in offers {
-            let delay = w.rng.range(50, 3_000);
-            deliver(w, n, delay, &offer);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! |--|--|
 //! | [`rng`], [`queue`], [`gate`] | chance, time, and what stands between an actor and the world |
 //! | [`scenario`], [`faults`] | what a seed means; the fault menu |
-//! | [`bus`], [`store`] | NATS and the object store |
+//! | [`bus`], [`offers`], [`store`] | NATS and the object store |
 //! | [`coordinator`] | `coord serve`: core, loop, interpreter |
 //! | [`agent`] | `node-agent`: core, loop, interpreter, devices, trainer children |
 //! | [`admin`] | plans, applied and cancelled |
@@ -24,6 +24,7 @@ pub mod coordinator;
 pub mod faults;
 pub mod gate;
 pub mod mutant;
+pub mod offers;
 pub mod queue;
 pub mod rng;
 pub mod runner;

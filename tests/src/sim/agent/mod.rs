@@ -96,7 +96,7 @@ pub fn start(w: &mut World, n: usize) {
     let offset = w.rng.range(300, 5_000);
     w.tell(offset, actor, life, Msg::SendBeat);
     w.tell(offset, actor, life, Msg::Tick);
-    bus::backlog(w, n);
+    super::offers::backlog(w, n);
 }
 
 /// The process ends, killed or by itself: children die with it, a moment later.

@@ -1,25 +1,23 @@
 //! One `coord serve`: the real core, with the shell's loop and interpreter played on the virtual clock.
 
+mod facts;
 mod perform;
 
+pub use facts::{Fact, WatchKey, bucket, current};
 pub use perform::{on_reply, on_stored};
 
 use super::World;
-use super::bus::{self, Bus, Caller, Op};
+use super::bus::{self, Caller, Op};
 use super::checks;
 use super::gate::Gate;
 use super::mutant::Mutant;
 use super::queue::{Actor, Msg};
-use common::chain::{ChainRecord, JobState};
-use common::ids::{ChainId, JobName, PlanId, Revision};
-use common::job_key::JobKey;
-use common::plan::Plan;
-use common::registry::{CommittedRef, RegistryEntry};
-use common::slot::{Slot, SlotState};
+use common::chain::JobState;
+use common::registry::CommittedRef;
+use common::slot::SlotState;
 use common::units::Millis;
 use coordinator_core::{Changed, Effect, EffectKey, Event, Options, State, apply, due, transition};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Rest of an effect that changed nothing, as in the shell.
 const COOL_DOWN_MS: u64 = 300;
@@ -48,61 +46,6 @@ pub struct Coordinator {
     /// When the loop last turned.
     turned_at: u64,
     said: BTreeSet<String>,
-}
-
-/// A key of one of the four buckets.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum WatchKey {
-    Plan(PlanId),
-    Chain(ChainId),
-    Slot(JobKey),
-    Registry(JobName),
-}
-
-/// A value that a watch told.
-#[derive(Debug, Clone)]
-pub enum Fact {
-    Plan(Arc<Plan>),
-    Chain(Arc<ChainRecord>, Revision),
-    Slot(JobKey, Slot, Revision),
-    Registry(Arc<RegistryEntry>, Revision),
-}
-
-impl Fact {
-    pub fn into_event(self) -> Event {
-        match self {
-            Fact::Plan(plan) => Event::PlanSeen { plan: Box::new(plan.as_ref().clone()) },
-            Fact::Chain(record, revision) => {
-                Event::ChainSeen { record: Box::new(record.as_ref().clone()), revision }
-            }
-            Fact::Slot(key, slot, revision) => Event::SlotSeen { key, slot, revision },
-            Fact::Registry(entry, revision) => {
-                Event::RegistrySeen { entry: Box::new(entry.as_ref().clone()), revision }
-            }
-        }
-    }
-}
-
-/// What a key holds now.
-pub fn current(bus: &Bus, key: &WatchKey) -> Option<Fact> {
-    Some(match key {
-        WatchKey::Plan(id) => Fact::Plan(bus.plans.get(id)?.1.clone()),
-        WatchKey::Chain(id) => bus.chains.get(id).map(|(r, record)| Fact::Chain(record.clone(), *r))?,
-        WatchKey::Slot(key) => bus.slots.get(key).map(|e| Fact::Slot(*key, e.slot.clone(), e.revision))?,
-        WatchKey::Registry(name) => {
-            bus.registry.get(name).map(|(r, entry)| Fact::Registry(entry.clone(), *r))?
-        }
-    })
-}
-
-/// All that one bucket holds, as facts.
-pub fn bucket(bus: &Bus, which: usize) -> Vec<Fact> {
-    match which {
-        0 => bus.plans.values().map(|(_, plan)| Fact::Plan(plan.clone())).collect(),
-        1 => bus.chains.values().map(|(r, record)| Fact::Chain(record.clone(), *r)).collect(),
-        2 => bus.slots.iter().map(|(k, e)| Fact::Slot(*k, e.slot.clone(), e.revision)).collect(),
-        _ => bus.registry.values().map(|(r, entry)| Fact::Registry(entry.clone(), *r)).collect(),
-    }
 }
 
 pub fn options() -> Options {
@@ -163,12 +106,7 @@ pub fn on_message(w: &mut World, c: usize, msg: Msg) {
         }
         Msg::Fact(fact) if w.reaches_bus(actor) => take_facts(w, c, vec![fact.into_event()]),
         Msg::Fact(fact) => {
-            let key = match fact {
-                Fact::Plan(plan) => WatchKey::Plan(plan.id.clone()),
-                Fact::Chain(record, _) => WatchKey::Chain(record.id.clone()),
-                Fact::Slot(key, ..) => WatchKey::Slot(key),
-                Fact::Registry(entry, _) => WatchKey::Registry(entry.name.clone()),
-            };
+            let key = fact.key();
             catch_up_later(w, actor, life, Msg::CatchUp(key));
         }
         Msg::CatchUp(key) if w.reaches_bus(actor) => {
