@@ -97,6 +97,8 @@ pub fn exit_of(context: &Context, failed: &[JobRow]) -> Exit {
 /// Follows plans on a running cluster to their end, then writes their outputs.
 pub async fn follow_and_export(context: &Context, link: &Link, ids: &[PlanId]) -> Result<Exit> {
     let config = context.config()?;
+    // Needed at the end: better missed now than then.
+    context.open_store(link.store_url.as_deref())?;
     let mut observer = Observer::load(link, core_options(&config)).await?;
     let plans = plans_of(&observer, ids)?;
     match follow(context, &mut observer, &plans).await? {

@@ -6,6 +6,7 @@ use crate::shell::Client;
 use crate::shell::feed::{self, BUCKETS, Fed};
 use anyhow::Result;
 use bus::BusError;
+use common::chain::JobRecord;
 use common::ids::{ChainId, DatasetId, PlanId};
 use common::plan::Plan;
 use common::units::Millis;
@@ -154,8 +155,10 @@ impl Observer {
     /// Whether the registry has caught up with the results of a plan that is over.
     pub fn is_published(&self, plan: &Plan) -> bool {
         let chains = self.state.chains.values().filter(|c| c.record.id.plan == plan.id);
-        let results = chains.flat_map(|c| c.record.jobs.values()).filter(|j| j.state.result().is_some());
-        results.into_iter().all(|job| {
+        // A result kept though its inputs changed (`--only`) does not become the one in use.
+        let made = |job: &&JobRecord| job.state.result().is_some_and(|r| Some(r.key) == job.key());
+        let mut results = chains.flat_map(|c| c.record.jobs.values()).filter(made);
+        results.all(|job| {
             let seen = self.state.registry.get(&job.spec.name).map(|r| &r.entry);
             // A later plan's result is as good: ours was in use before it.
             seen.is_some_and(|e| Some(&e.committed) == job.state.result() || e.plan_created >= plan.created)

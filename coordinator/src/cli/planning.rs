@@ -12,7 +12,7 @@ use common::digest::Digest;
 use common::ids::{ChainId, DatasetId, JobName, NodeId, Phase, PlanId};
 use common::manifest::Manifest;
 use common::messages::{DeviceKind, NodeBeat};
-use common::plan::{Decision, MemoryNeed, Plan, PlanOptions};
+use common::plan::{BlockedReason, Decision, MemoryNeed, Plan, PlanOptions};
 use common::registry::RegistryEntry;
 use common::units::Mib;
 use coordinator_core::planner::predict::{Forecast, Machine, forecast};
@@ -310,10 +310,19 @@ async fn is_over(link: &Link, plan: &Plan, id: &PlanId) -> Result<bool> {
 /// Jobs whose captures can not be read, with the reason.
 pub fn without_data(plan: &Plan) -> Vec<(JobName, String)> {
     let told = plan.jobs.iter().filter_map(|j| match &j.decision {
-        Decision::Blocked { reason: common::plan::BlockedReason::NoData { message } } => {
+        Decision::Blocked { reason: BlockedReason::NoData { message } } => {
             Some((j.spec.name.clone(), message.clone()))
         }
         _ => None,
     });
     told.collect()
+}
+
+/// Plans that retrain datasets of this one right now.
+pub fn running_elsewhere(plan: &Plan) -> Vec<PlanId> {
+    let elsewhere = plan.jobs.iter().filter_map(|j| match &j.decision {
+        Decision::Blocked { reason: BlockedReason::RunningIn { plan } } => Some(plan.clone()),
+        _ => None,
+    });
+    elsewhere.collect::<BTreeSet<_>>().into_iter().collect()
 }

@@ -25,13 +25,21 @@ async fn run_over(context: &Context, link: &Link, args: &RunCommand) -> Result<E
     let planned = planning::make(context, link, &args.plan, Hear::Nodes).await?;
     let exit = plan::exit_of(&planned, false);
     if planned.jobs_to_run() == 0 {
-        exporting::up_to_date(context, link, &planned).await?;
-        return Ok(exit);
+        let running = planning::running_elsewhere(&planned.plan);
+        if running.is_empty() {
+            exporting::up_to_date(context, link, &planned).await?;
+            return Ok(exit);
+        }
+        // Asked for twice: the second one watches as well.
+        let names: Vec<String> = running.iter().map(ToString::to_string).collect();
+        context.out.talk(&format!("already running in plan {}: following it", names.join(", ")));
+        return following::follow_and_export(context, link, &running).await;
     }
     plan::say(context, &planned);
     if exit == Exit::Impossible {
         return Ok(exit);
     }
+    context.open_store(link.store_url.as_deref())?;
     let applied = applying::apply(link, planned.plan.clone()).await?;
     if args.detach {
         apply::tell(context, &planned.plan, applied, link.whose);

@@ -16,6 +16,8 @@ pub mod nodes;
 pub mod plan;
 pub mod progress;
 pub mod results;
+#[cfg(test)]
+mod samples;
 pub mod table;
 pub mod words;
 

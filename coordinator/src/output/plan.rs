@@ -200,3 +200,103 @@ pub fn applied(plan: &Plan, applied: Applied, nobody: bool) -> String {
                coord explain DATASET/PHASE   why a job is not running\n  coord cancel {id}   stop it\n"
         )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{job, plan, run, up_to_date};
+    use super::*;
+    use common::units::Mib;
+    use coordinator_core::planner::predict::{Machine, forecast};
+    use std::collections::BTreeMap;
+
+    fn depends_on() -> BTreeMap<Phase, Vec<Phase>> {
+        BTreeMap::from([(Phase::Student, vec![Phase::Teacher]), (Phase::Fusion, vec![Phase::Student])])
+    }
+
+    fn cpu(budget_mib: Mib) -> Machine {
+        Machine { name: "local cpu".into(), kind: DeviceKind::Cpu, budget_mib, max_jobs: 1 }
+    }
+
+    fn mixed() -> Plan {
+        let lr = RunReason::ConfigChanged {
+            key: "lr".into(),
+            old: Some("0.001".into()),
+            new: Some("0.002".into()),
+        };
+        let blocked = common::plan::BlockedReason::NoData { message: "no captures".into() };
+        plan(vec![
+            job("car/teacher", run(&[RunReason::Forced { selector: "all".into() }, lr])),
+            job("car/student", run(&[RunReason::ParentChanged { parent: Phase::Teacher }])),
+            job("car/fusion", up_to_date()),
+            job("van/teacher", Decision::Blocked { reason: blocked }),
+        ])
+    }
+
+    #[test]
+    fn a_plan_is_a_header_counts_rows_and_a_footer() {
+        let plan = mixed();
+        let machines = [cpu(Mib(4096))];
+        let text = page(&plan, &forecast(&plan, &machines, &depends_on()), true, false, None);
+        assert_eq!(
+            text,
+            "plan p1   base e3b0c44298fc   key schema 1   data file:///data
+
+PHASE    RUN  UP TO DATE  EXCLUDED  BLOCKED
+teacher    1           0         0        1
+student    1           0         0        0
+fusion     0           1         0        0
+
+   JOB          REASON                             NEED  EXPECTED PLACE        START          END
+!  car/teacher  forced by all (+1 more)        2048 MiB  local cpu               now  +1 min 00 s
++  car/student  parent teacher changed         2048 MiB  local cpu       +1 min 00 s  +2 min 00 s
+=  car/fusion   up to date                            -  -                         -            -
+x  van/teacher  blocked: no data: no captures         -  -                         -            -
+
+critical path  car/teacher -> car/student  (2 min 00 s)
+makespan       2 min 00 s on this fleet
+"
+        );
+        let all = page(&plan, &forecast(&plan, &machines, &depends_on()), true, true, None);
+        assert!(all.contains("forced by all; config lr changed 0.001 -> 0.002"), "{all}");
+    }
+
+    #[test]
+    fn what_never_fits_is_told_with_the_nearest_fit() {
+        let plan = mixed();
+        let told = footer(&plan, &forecast(&plan, &[cpu(Mib(1024))], &depends_on()), true);
+        assert!(
+            told.contains(
+                "impossible     car/teacher needs 2048 MiB of a CPU; nearest fit: local cpu may give 1024 MiB"
+            ),
+            "{told}"
+        );
+        let told = footer(&plan, &forecast(&plan, &[], &depends_on()), false);
+        assert!(told.contains("no node is there yet"), "{told}");
+    }
+
+    #[test]
+    fn nothing_to_do_is_one_line() {
+        let plan = plan(vec![job("car/teacher", up_to_date())]);
+        let text = page(&plan, &forecast(&plan, &[], &depends_on()), false, false, None);
+        assert!(text.ends_with("everything is up to date: 1 job, nothing to run\n"), "{text}");
+    }
+
+    #[test]
+    fn the_file_of_a_plan_reads_back_as_the_plan() {
+        let plan = mixed();
+        let page = json(&plan, &forecast(&plan, &[], &depends_on()));
+        assert_eq!(page["schema"], "coord.v1.plan");
+        assert_eq!(page["created"], "1970-01-01T00:00:00Z");
+        assert_eq!(serde_json::from_value::<Plan>(page["plan"].clone()).unwrap(), plan);
+    }
+
+    #[test]
+    fn an_apply_ends_with_the_next_commands() {
+        let plan = mixed();
+        let text = applied(&plan, Applied::Now, false);
+        assert!(text.starts_with("plan p1 applied: 2 jobs\n") && text.contains("coord follow p1"), "{text}");
+        assert!(applied(&plan, Applied::Now, true).contains("coord local run"));
+        assert_eq!(applied(&plan, Applied::NothingToRun, true), "plan p1: nothing to run, nothing written\n");
+        assert_eq!(applied_json(&plan, Applied::Before)["outcome"], "already_applied");
+    }
+}

@@ -190,3 +190,89 @@ fn news(row: &JobRow) -> Option<String> {
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::ids::Attempt;
+    use common::slot::Place;
+    use common::units::Mib;
+    use coordinator_core::explain::Reason;
+
+    fn row(state: &'static str) -> JobRow {
+        JobRow {
+            plan: "p1".parse().unwrap(),
+            job: "car/teacher".parse().unwrap(),
+            state,
+            over: false,
+            failed: false,
+            waiting: state == "ready",
+            place: None,
+            device: None,
+            attempt: Some(Attempt(1)),
+            progress: None,
+            fraction: None,
+            loss: None,
+            graphs_per_s: None,
+            eta_ms: None,
+            used_mib: None,
+            duration_ms: None,
+            message: None,
+            reasons: Vec::new(),
+        }
+    }
+
+    fn running(progress: &str) -> JobRow {
+        let place =
+            Place { node: "local".parse().unwrap(), device: "cpu".parse().unwrap(), reserve_mib: Mib(1) };
+        JobRow {
+            place: Some(place),
+            progress: Some(progress.into()),
+            loss: Some(0.0215),
+            eta_ms: Some(130_000),
+            ..row("training")
+        }
+    }
+
+    fn progress() -> (Progress, JobId) {
+        let out = Out { format: Format::Json, verbose: false };
+        let id = JobId { plan: "p1".parse().unwrap(), name: "car/teacher".parse().unwrap() };
+        (Progress::new(out), id)
+    }
+
+    #[test]
+    fn a_change_is_a_line_and_epochs_are_not_told_every_time() {
+        let (mut progress, id) = progress();
+        assert_eq!(progress.changes(&id, &row("ready")), ["car/teacher ready"]);
+        assert!(progress.changes(&id, &row("ready")).is_empty());
+        assert_eq!(
+            progress.changes(&id, &running("gat 3/10")),
+            ["car/teacher training on local/cpu (gat 3/10, loss 0.0215, 2 min 10 s left)"]
+        );
+        assert!(progress.changes(&id, &running("gat 4/10")).is_empty(), "told again within a moment");
+        let failed =
+            JobRow { failed: true, over: true, message: Some("user error: x".into()), ..row("failed") };
+        assert_eq!(progress.changes(&id, &failed), ["car/teacher failed: user error: x"]);
+    }
+
+    #[test]
+    fn a_job_that_waits_long_is_explained_once() {
+        let (mut progress, id) = progress();
+        let waiting = JobRow { reasons: vec![Reason::NoNodes], ..row("ready") };
+        progress.changes(&id, &waiting);
+        let since = Instant::now().checked_sub(EXPLAIN_AFTER * 2).unwrap();
+        progress.seen.get_mut(&id).unwrap().waiting_since = Some(since);
+        let told = progress.changes(&id, &waiting);
+        assert!(told.len() == 1 && told[0].starts_with("car/teacher waits: no node is there"), "{told:?}");
+        assert!(progress.changes(&id, &waiting).is_empty());
+        // Another reason is news.
+        let other = JobRow { reasons: vec![Reason::BusAway], ..row("ready") };
+        assert_eq!(progress.changes(&id, &other), ["car/teacher waits: the bus does not answer"]);
+    }
+
+    #[test]
+    fn what_was_over_before_is_no_news() {
+        let (mut progress, id) = progress();
+        assert!(progress.changes(&id, &JobRow { over: true, ..row("up to date") }).is_empty());
+    }
+}

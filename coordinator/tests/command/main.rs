@@ -1,0 +1,6 @@
+//! The program `coord` as a user meets it: its exit codes, its pages, its effect on a real nats-server.
+
+mod bad_input;
+mod bench;
+mod plan_apply;
+mod serve_cancel;
