@@ -106,6 +106,10 @@ pub enum RunReason {
     ParentChanged {
         parent: Phase,
     },
+    /// Made from exactly these inputs before, but another version is in use: put back without training.
+    CommittedBefore {
+        manifest: Digest,
+    },
     ArtifactMissing {
         key: String,
     },
@@ -127,6 +131,9 @@ impl fmt::Display for RunReason {
             }
             RunReason::CodeChanged { old, new } => write!(f, "mathematics changed v{old} -> v{new}"),
             RunReason::ParentChanged { parent } => write!(f, "parent {parent} changed"),
+            RunReason::CommittedBefore { manifest } => {
+                write!(f, "committed before as {}: put back in use without training", manifest.short())
+            }
             RunReason::ArtifactMissing { key } => write!(f, "artifact missing: {key}"),
             RunReason::Forced { selector } => write!(f, "forced by {selector}"),
         }

@@ -51,8 +51,8 @@ impl Site {
             .env("COORD_TRAINER", program("fake-trainer"))
             .env("FAKE_TRAINER", SCRIPT)
             // Short clocks: what is waited for is the order of things, not the length of a lease.
-            .args(["--set", "cluster.lease_s=6", "--set", "cluster.beat_s=1"])
-            .args(["--set", "cluster.unreachable_s=3", "--set", "cluster.backoff_s=1"]);
+            .args(["--set", "cluster.lease_s=15", "--set", "cluster.beat_s=2"])
+            .args(["--set", "cluster.unreachable_s=6", "--set", "cluster.backoff_s=1"]);
         command
     }
 

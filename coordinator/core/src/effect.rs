@@ -26,8 +26,8 @@ pub enum Effect {
     /// Tell the node. Harmless when said twice: the message has an id, and the slot decides.
     PublishOffer { offer: Box<JobOffer> },
     /// Ask the store whether the manifest has this digest and names only whole objects.
-    Verify { job: JobId, key: JobKey, attempt: Attempt, manifest: Digest },
-    /// Leave the marker `committed` beside the run, then make it the version in use.
+    Verify { job: JobId, key: JobKey, attempt: Attempt, manifest: Digest, traceparent: Option<String> },
+    /// Make it the version in use, and leave the marker `committed` beside the run.
     Publish { entry: Box<RegistryEntry>, expected: Option<Revision> },
 }
 

@@ -165,6 +165,27 @@ fn two_plans_with_the_same_job_run_it_once() {
 }
 
 #[test]
+fn a_result_committed_before_is_put_back_in_use_without_training() {
+    let (mut world, first) = world_with(&["hcrl_sa"], &[22_000]);
+    let key = world.key(&first, "hcrl_sa/teacher");
+    world.hold(key, 0);
+    world.finish(key);
+    let offers = world.offers.len();
+    let name = job("hcrl_sa/teacher");
+    let mut other = world.state.registry[&name].entry.clone();
+    other.committed.key = common::job_key::JobKey(common::digest::Digest::of(b"another version"));
+    let revision = world.revision();
+    world.tell(Event::RegistrySeen { entry: Box::new(other), revision });
+    let mut second = first.clone();
+    second.id = "p2".parse().unwrap();
+    second.created = common::units::UnixMs(2000);
+    world.apply_plan(&second);
+    assert!(matches!(world.job_state(&second, "hcrl_sa/teacher"), JobState::UpToDate { .. }));
+    assert_eq!(world.state.registry[&name].entry.committed.key, key, "back in use");
+    assert!(world.offers.len() == offers, "the teacher is not offered again");
+}
+
+#[test]
 fn attempts_of_a_key_never_repeat_over_plans() {
     let (mut world, first) = world_with(&["hcrl_sa"], &[22_000]);
     let key = world.key(&first, "hcrl_sa/teacher");

@@ -166,7 +166,7 @@ fn only_leaves_out_the_other_phases_but_uses_their_results() {
 }
 
 #[test]
-fn settings_put_back_find_the_old_result() {
+fn settings_put_back_find_the_old_result_and_put_it_back_in_use() {
     let mut request = request(&["hcrl_sa"]);
     let before = committed_base(&request);
     let original = request.clone();
@@ -174,9 +174,20 @@ fn settings_put_back_find_the_old_result() {
     let mut after = committed_base(&request);
     after.committed.extend(before.committed.clone());
     let plan = plan(&original, &after).unwrap();
-    let fusion = plan.job(&job("hcrl_sa/fusion")).unwrap();
     let old = before.registry[&job("hcrl_sa/fusion")].committed.clone();
-    assert_eq!(fusion.decision, Decision::UpToDate { committed: old });
+    let why = reasons(&plan, "hcrl_sa/fusion");
+    assert!(why.contains(&RunReason::CommittedBefore { manifest: old.manifest }), "{why:?}");
+    assert_eq!(plan.job(&job("hcrl_sa/fusion")).unwrap().spec.inputs.key(), Some(old.key));
+}
+
+#[test]
+fn a_plan_is_never_older_than_what_it_replaces() {
+    let mut request = request(&["hcrl_sa"]);
+    let mut base = committed_base(&request);
+    let teacher = base.registry.get_mut(&job("hcrl_sa/teacher")).unwrap();
+    teacher.plan_created = common::units::UnixMs(9_000_000);
+    request.options.force = vec!["teacher".into()];
+    assert!(plan(&request, &base).unwrap().created.0 > 9_000_000);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use common::ids::{ChainId, Revision};
 use common::job_key::JobKey;
 use common::manifest::{COMMITTED_MARKER, Manifest};
 use common::messages::{Event as AuditEvent, JobOffer};
+use common::registry::CommittedRef;
 use common::slot::Slot;
 use common::units::{Millis, UnixMs};
 use coordinator_core::state::Verified;
@@ -64,13 +65,17 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
             }
         }
         Effect::PublishOffer { offer } => publish_offer(client, *offer).await,
-        Effect::Verify { job, key, attempt, manifest } => {
+        Effect::Verify { job, key, attempt, manifest, traceparent } => {
             let span = tracing::info_span!("verify", coord.job = %job.name, coord.attempt = attempt.0);
+            telemetry::set_parent(&span, traceparent.as_deref());
             let prefix = common::registry::attempt_prefix(&key, attempt);
             let found = verify(tools.store.clone(), prefix, manifest).instrument(span).await;
             let outcome = match found {
                 Ok(_) => Verified::Whole,
-                Err(e) if e.is_transient() => {
+                // A store that answers "no" (a rotated key, a full table of files) says nothing about the
+                // result: only what was looked at and found wanting is broken.
+                Err(e @ (VerifyError::Unavailable(_) | VerifyError::Store(_))) => {
+                    tracing::warn!(job = %job.name, error = %e, "result not verified yet");
                     Verified::Unavailable { at: tools.now(), message: e.to_string() }
                 }
                 Err(e) => Verified::Broken(e.to_string()),
@@ -78,14 +83,11 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
             Ok(vec![Event::Verified { key, attempt, outcome }])
         }
         Effect::Publish { entry, expected } => {
-            let marker = format!("{}/{COMMITTED_MARKER}", entry.committed.key.run_prefix());
-            let text = format!("{}\n{}\n", entry.committed.attempt, entry.committed.manifest);
-            if let Err(e) = tools.store.put(&marker, text.into_bytes()).await {
-                tracing::warn!(error = %e, "committed marker not written, will be tried again");
-                return Ok(Vec::new());
-            }
             match client.write_registry(&entry, expected).await? {
-                Written::Yes(revision) => Ok(vec![Event::RegistrySeen { entry, revision }]),
+                Written::Yes(revision) => {
+                    leave_marker(&tools.store, &entry.committed).await;
+                    Ok(vec![Event::RegistrySeen { entry, revision }])
+                }
                 Written::Lost => Ok(client
                     .registry_entry(&entry.name)
                     .await?
@@ -136,6 +138,15 @@ async fn write_chain(
             Ok(vec![chain_seen(record, revision)])
         }
         Written::Lost => reread_chain(client, &record.id).await,
+    }
+}
+
+/// For rebuilding the buckets from the store alone; the commit does not rest on it.
+async fn leave_marker(store: &Store, committed: &CommittedRef) {
+    let marker = format!("{}/{COMMITTED_MARKER}", committed.key.run_prefix());
+    let text = format!("{}\n{}\n", committed.attempt, committed.manifest);
+    if let Err(e) = store.put(&marker, text.into_bytes()).await {
+        tracing::warn!(error = %e, "committed marker not written");
     }
 }
 

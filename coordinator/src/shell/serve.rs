@@ -20,6 +20,8 @@ const FEED_MAX: usize = 4096;
 const EFFECTS_MAX: usize = 256;
 /// Deadlines (leases, offers, back-offs) are looked at this often when nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
+/// A turn of the loop comes at least each [`TICK`]; one that took so much longer means that we were stopped.
+const STANDSTILL: Duration = Duration::from_secs(2);
 /// JetStream is asked this often whether it answers.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// An effect that changed nothing (the bus was away, a race was lost) is not tried again sooner.
@@ -92,7 +94,14 @@ async fn session(tools: &Tools, options: &Options, stop: &CancellationToken) -> 
     let mut buckets_left = BUCKETS.len();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut turned = Instant::now();
     let ended = loop {
+        // This process stood still (a paused machine, a stopped group): nobody's silence meanwhile counts.
+        if turned.elapsed() > STANDSTILL {
+            tracing::warn!(for_s = turned.elapsed().as_secs(), "this process stood still");
+            take_all(&mut state, tools.now(), vec![Event::StoodStill]);
+        }
+        turned = Instant::now();
         tokio::select! {
             () = stop.cancelled() => break Ended::Stopped,
             _ = tick.tick() => {}
@@ -152,9 +161,11 @@ fn take_all(state: &mut State, now: Millis, facts: Vec<Event>) -> bool {
             Err(refused) => tracing::debug!(%refused, "fact refused"),
         }
     }
-    if cfg!(debug_assertions) {
-        let broken = invariants::check(state);
-        assert!(broken.is_empty(), "invariants broken: {broken:?}");
+    // Records come from outside (another version, another configuration): told, never asserted.
+    if cfg!(debug_assertions) && moved {
+        for broken in invariants::check(state) {
+            tracing::error!(invariant = broken.invariant, "{}", broken.text);
+        }
     }
     moved
 }

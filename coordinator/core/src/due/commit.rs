@@ -29,6 +29,7 @@ pub(super) fn verify(state: &State, now: Millis, waiting: &[OpenJob<'_>]) -> Vec
                 key: job.key,
                 attempt: job.attempt,
                 manifest: *manifest,
+                traceparent: job.chain.record.traceparent.clone(),
             });
         }
     }

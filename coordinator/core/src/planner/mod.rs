@@ -95,9 +95,13 @@ pub fn plan(request: &Request, base: &Base) -> Result<Plan, PlanError> {
     let ids: Vec<DatasetId> = request.datasets.iter().map(|d| d.id.clone()).collect();
     let base_revision = base.revision(&ids);
     let id = Plan::derive_id(base_revision, &jobs, &request.data_url)?;
+    // The newest plan's result is the one in use, so a plan is never older than what it replaces, whatever
+    // the clock of the planning machine says.
+    let newest = base.registry.values().map(|entry| entry.plan_created.0.saturating_add(1)).max();
+    let created = UnixMs(request.created.0.max(newest.unwrap_or(0)));
     Ok(Plan {
         id,
-        created: request.created,
+        created,
         base_revision,
         jobs,
         data_url: request.data_url.clone(),
@@ -213,8 +217,9 @@ fn decide(
             return (inputs, Decision::UpToDate { committed: known.committed.clone() });
         }
     } else if !fresh_key_needed && let Some(same) = inputs.key().and_then(|k| base.committed.get(&k)) {
-        // Not the version in use, but made from exactly these inputs.
-        return (inputs, Decision::UpToDate { committed: same.clone() });
+        // Not the version in use, but made from exactly these inputs: the coordinator finds it by its key
+        // and puts it back in use without training.
+        why.push(RunReason::CommittedBefore { manifest: same.manifest });
     }
     let only = &request.options.only;
     if !only.is_empty() && !only.contains(&name.phase) {
@@ -224,6 +229,9 @@ fn decide(
     if fresh_key_needed && known.is_some() {
         // Another generation is another key: what is committed is never written over.
         inputs.force_generation = inputs.force_generation.saturating_add(1);
+        while inputs.key().is_some_and(|key| base.committed.contains_key(&key)) {
+            inputs.force_generation = inputs.force_generation.saturating_add(1);
+        }
     }
     (inputs, Decision::Run { reasons: why })
 }
