@@ -123,5 +123,7 @@ fn begin(offer: &common::messages::JobOffer) -> Handle {
         otel.status_description = tracing::field::Empty,
     );
     telemetry::set_parent(&span, offer.traceparent.as_deref());
+    // A span is exported at its end: this one tells at once that the slot was taken.
+    drop(tracing::info_span!(parent: &span, "lease", coord.offer = offer.offer));
     Handle { span, train: None, stop: CancellationToken::new() }
 }

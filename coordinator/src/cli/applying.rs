@@ -27,6 +27,7 @@ pub async fn apply(link: &Link, mut plan: Plan) -> Result<Applied> {
         return Ok(Applied::NothingToRun);
     }
     let span = tracing::info_span!("apply", coord.plan = %plan.id);
+    telemetry::set_parent(&span, plan.traceparent.as_deref());
     async {
         link.client.bus.ensure(&BusLayout::default()).await?;
         if link.client.plans().await?.iter().any(|p| p.id == plan.id) {
@@ -34,7 +35,7 @@ pub async fn apply(link: &Link, mut plan: Plan) -> Result<Applied> {
         }
         let base = link.client.base().await?;
         check_base(&plan, &base)?;
-        // The plan may come from a file: the chain's trace begins where it is applied.
+        // What the chains do hangs below the apply.
         plan.traceparent = telemetry::current_traceparent().or(plan.traceparent.take());
         match link.client.create_plan(&plan).await? {
             Written::Yes(_) => Ok(Applied::Now),

@@ -19,6 +19,7 @@ use coordinator_core::planner::predict::{Forecast, Machine, forecast};
 use coordinator_core::planner::{self, Base, DatasetRequest, PhaseRequest, Request};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
+use tracing::Instrument;
 
 /// Manifests read at once.
 const CHECKS_IN_FLIGHT: usize = 8;
@@ -59,6 +60,10 @@ pub enum Hear {
 
 /// Reads captures, registry, artifacts and, when something is to be run, beats; writes nothing.
 pub async fn make(context: &Context, link: &Link, args: &PlanArgs, hear: Hear) -> Result<Planned> {
+    read_and_decide(context, link, args, hear).instrument(tracing::info_span!("plan")).await
+}
+
+async fn read_and_decide(context: &Context, link: &Link, args: &PlanArgs, hear: Hear) -> Result<Planned> {
     let config = context.config()?;
     let data = context.data_root()?;
     let scanned = scan(context, &data, args).await?;
