@@ -24,6 +24,8 @@ pub struct Ghost {
 
 /// Share of a device that may be given away, in thousandths.
 const CAP_PERMILLE: u32 = 900;
+/// Beyond the pids of our children.
+const FOREIGN_PID: u32 = 1_000_000;
 
 impl SimDevice {
     pub fn new(spec: &DeviceSpec) -> SimDevice {
@@ -59,7 +61,7 @@ pub fn sample(w: &mut World, n: usize) {
                 .collect();
             let ours: u64 = processes.iter().filter_map(|p| p.used_mib).map(|m| m.0).sum();
             if device.foreign_mib > 0 {
-                processes.push(ProcessUse { pid: 9, used_mib: Some(Mib(device.foreign_mib)) });
+                processes.push(ProcessUse { pid: FOREIGN_PID, used_mib: Some(Mib(device.foreign_mib)) });
             }
             let gpu = device.spec.kind == DeviceKind::Gpu;
             devices.push(DeviceFacts {

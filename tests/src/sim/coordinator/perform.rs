@@ -30,7 +30,7 @@ enum Step {
     SecondWrite,
     /// Somebody else was first: what did they write?
     Reread,
-    /// The store is asked or written.
+    /// The store is asked.
     Store,
 }
 
@@ -40,7 +40,7 @@ pub fn begin(w: &mut World, c: usize, key: EffectKey, effect: Effect) {
         Effect::WriteChain { guard: Some((key, _)), .. } if w.mutant != Some(Mutant::NoGuard) => Some(*key),
         _ => None,
     };
-    let in_store = matches!(effect, Effect::Verify { .. } | Effect::Publish { .. });
+    let in_store = matches!(effect, Effect::Verify { .. });
     let task = Task { key, effect, step: Step::Write };
     if let Some(slot) = guard {
         go_on(w, c, Task { step: Step::Guard, ..task }, Op::GetSlot(slot));
@@ -202,11 +202,6 @@ pub fn on_stored(w: &mut World, c: usize, token: u64) {
             };
             let fact = Event::Verified { key: *key, attempt: *attempt, outcome };
             finished(w, c, task.key, vec![fact]);
-        }
-        // The marker beside the run is written: now the registry.
-        Effect::Publish { .. } if up => {
-            let judged_at = w.now;
-            write(w, c, task, judged_at);
         }
         _ => finished(w, c, task.key, Vec::new()),
     }
