@@ -19,8 +19,8 @@ use tokio::sync::mpsc::Sender;
 const TAIL_BYTES: u64 = 2_000;
 /// Frames of a newer protocol that are skipped before the child counts as foreign.
 const UNKNOWN_FRAMES_MAX: u32 = 100;
-/// For the pipe to run dry when the process group is dead.
-const DRAIN: Duration = Duration::from_secs(5);
+/// For the pipe to run dry when the process group is dead (one that left the group may hold it open).
+const DRAIN: Duration = Duration::from_secs(30);
 
 pub struct Ear {
     pub run: RunId,
@@ -31,24 +31,46 @@ pub struct Ear {
     pub processes: Processes,
 }
 
-/// Starts both threads; the second ends with `Exited`.
-pub fn start(ear: Ear, child: Child, stdout: Option<ChildStdout>, told: Sender<Told>) -> io::Result<()> {
+/// Holds both threads back until the loop knows of the child.
+pub struct Gate([mpsc::SyncSender<()>; 2]);
+
+impl Gate {
+    pub fn open(self) {
+        for waiting in self.0 {
+            // The thread waits for nothing else; the channel has room for this one.
+            let _ = waiting.send(());
+        }
+    }
+}
+
+/// Starts both threads; the second ends with `Exited`. On an error none of them touches the child.
+pub fn start(ear: Ear, child: Child, stdout: Option<ChildStdout>, told: Sender<Told>) -> io::Result<Gate> {
     let (promised, promises) = mpsc::sync_channel(1);
+    let (hearing, may_hear) = mpsc::sync_channel(1);
+    let (waiting, may_wait) = mpsc::sync_channel(1);
     let (run, tell) = (ear.run, told.clone());
     std::thread::Builder::new().name(format!("frames {run}")).spawn(move || {
-        let files = stdout.map_or_else(Vec::new, |pipe| hear(run, pipe, &tell));
-        // Nobody waits any more if the pipe outlived the process group.
-        let _ = promised.send(files);
+        if may_hear.recv().is_ok() {
+            let files = stdout.map_or_else(Vec::new, |pipe| hear(run, pipe, &tell));
+            // Nobody waits any more if the pipe outlived the process group.
+            let _ = promised.send(files);
+        }
     })?;
     std::thread::Builder::new().name(format!("end {run}")).spawn(move || {
-        let exit = wait(&ear, child);
-        let files = promises.recv_timeout(DRAIN).unwrap_or_default();
-        let missing = files.into_iter().filter(|name| !is_there(&ear.out, name)).collect();
-        let stderr_tail = tail(&ear.log, ear.log_from).unwrap_or_default();
-        // A loop that is gone needs no news.
-        let _ = told.blocking_send(Told::news(Event::Exited { run: ear.run, exit, stderr_tail, missing }));
+        if may_wait.recv().is_ok() {
+            end(&ear, child, &promises, &told);
+        }
     })?;
-    Ok(())
+    Ok(Gate([hearing, waiting]))
+}
+
+fn end(ear: &Ear, child: Child, promises: &mpsc::Receiver<Vec<String>>, told: &Sender<Told>) {
+    let exit = wait(ear, child);
+    let files = promises.recv_timeout(DRAIN).unwrap_or_default();
+    let missing = files.into_iter().filter(|name| !is_there(&ear.out, name)).collect();
+    let stderr_tail = tail(&ear.log, ear.log_from).unwrap_or_default();
+    // A loop that is gone needs no news.
+    let _ = told.blocking_send(Told::news(Event::Exited { run: ear.run, exit, stderr_tail, missing }));
 }
 
 /// Tells every frame; returns the files that `Done` promised.

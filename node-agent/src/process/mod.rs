@@ -67,11 +67,18 @@ async fn begin(
         spawner.spawn(command).await.map_err(|e| format!("cannot start {}: {e}", program.display()))?;
     let pid = child.id();
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let ear = listen::Ear { run, out: scratch.join("out"), log, log_from, processes: processes.clone() };
+    let gate = match listen::start(ear, child, stdout, told.clone()) {
+        Ok(gate) => gate,
+        Err(error) => {
+            processes.abandon(&run, pid);
+            return Err(format!("cannot start the threads that listen to the trainer: {error}"));
+        }
+    };
     processes.started(run, pid, stdin);
     // First Spawned, then what it says: the channel keeps the order.
     let _ = told.send(Told::news(Event::Spawned { run, pid, resumed_from_epoch })).await;
-    let ear = listen::Ear { run, out: scratch.join("out"), log, log_from, processes: processes.clone() };
-    listen::start(ear, child, stdout, told.clone()).map_err(failed("start its listeners"))?;
+    gate.open();
     // Last, and off this task: a child that reads nothing must not hold up its own end.
     let written = tokio::task::spawn_blocking(move || processes.write(&run, &frame)).await;
     if let Ok(Err(error)) = written {

@@ -75,6 +75,16 @@ impl Processes {
         }
     }
 
+    /// Kills and reaps a child that nobody could listen to.
+    pub fn abandon(&self, run: &RunId, pid: u32) {
+        let mut entries = self.lock();
+        signal(pid);
+        if let Err(errno) = nix::sys::wait::waitpid(Pid::from_raw(pid as i32), None) {
+            tracing::warn!(pid, %errno, "an abandoned child could not be waited for");
+        }
+        entries.remove(run);
+    }
+
     /// Kills the whole process group, or sees to it that no child is started.
     pub fn kill(&self, run: &RunId) -> Killed {
         let mut entries = self.lock();

@@ -183,9 +183,11 @@ impl World {
 
     /// Pid of the trainer, once it has saved a checkpoint.
     pub async fn training(&self, offer: &JobOffer) -> u32 {
-        let prefix = format!("{}/ckpt/1/checkpoint.json", attempt_prefix(&offer.key, offer.attempt));
+        let below = format!("{}/ckpt", attempt_prefix(&offer.key, offer.attempt));
         let end = Instant::now() + Duration::from_secs(60);
-        while self.store.head(&prefix).await.unwrap().is_none() {
+        let whole =
+            |listed: Vec<artifacts::Listed>| listed.iter().any(|o| o.key.ends_with("/checkpoint.json"));
+        while !whole(self.store.list(&below).await.unwrap()) {
             assert!(Instant::now() < end, "no checkpoint\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
