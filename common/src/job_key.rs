@@ -149,7 +149,9 @@ mod tests {
             |i| i.semantic = json!({"gat": {"lr": 0.002, "layers": 2}}),
             |i| i.dataset_digest = Digest::of(b"other"),
             |i| i.force_generation = 1,
-            |i| drop(i.parents.insert(Phase::Teacher, ParentResult::Committed(Digest::of(b"forced")))),
+            |i| {
+                i.parents.insert(Phase::Teacher, ParentResult::Committed(Digest::of(b"forced")));
+            },
         ];
         for change in changes {
             let mut changed = inputs();

@@ -45,7 +45,8 @@ async fn run_over(context: &Context, link: &Link, args: &RunCommand) -> Result<E
         apply::tell(context, &planned.plan, applied, link.whose);
         return Ok(exit);
     }
-    let followed = following::follow_and_export(context, link, &[planned.plan.id.clone()]).await?;
+    let followed =
+        following::follow_and_export(context, link, std::slice::from_ref(&planned.plan.id)).await?;
     // Captures that could not be read are an error even when all else went well.
     Ok(if followed == Exit::Ok { exit } else { followed })
 }

@@ -82,20 +82,18 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
             };
             Ok(vec![Event::Verified { key, attempt, outcome }])
         }
-        Effect::Publish { entry, expected } => {
-            match client.write_registry(&entry, expected).await? {
-                Written::Yes(revision) => {
-                    leave_marker(&tools.store, &entry.committed).await;
-                    Ok(vec![Event::RegistrySeen { entry, revision }])
-                }
-                Written::Lost => Ok(client
-                    .registry_entry(&entry.name)
-                    .await?
-                    .map(|at| Event::RegistrySeen { entry: Box::new(at.value), revision: at.revision })
-                    .into_iter()
-                    .collect()),
+        Effect::Publish { entry, expected } => match client.write_registry(&entry, expected).await? {
+            Written::Yes(revision) => {
+                leave_marker(&tools.store, &entry.committed).await;
+                Ok(vec![Event::RegistrySeen { entry, revision }])
             }
-        }
+            Written::Lost => Ok(client
+                .registry_entry(&entry.name)
+                .await?
+                .map(|at| Event::RegistrySeen { entry: Box::new(at.value), revision: at.revision })
+                .into_iter()
+                .collect()),
+        },
     }
 }
 

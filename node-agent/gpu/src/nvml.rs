@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::sync::{Mutex, PoisonError};
 
 /// All cards of the machine.
+#[derive(Default)]
 pub struct NvmlProbe {
     library: Option<OsString>,
     inner: Mutex<Inner>,
@@ -26,12 +27,6 @@ struct Inner {
     nvml: Option<Nvml>,
     /// Cards seen, by index, as they were when they last answered.
     known: BTreeMap<u32, DeviceSample>,
-}
-
-impl Default for NvmlProbe {
-    fn default() -> Self {
-        NvmlProbe { library: None, inner: Mutex::default() }
-    }
 }
 
 impl NvmlProbe {

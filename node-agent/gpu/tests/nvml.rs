@@ -20,6 +20,7 @@ fn build(folder: &Path) -> std::path::PathBuf {
 
 /// One test, since the file is named by a variable of the process.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the library under test is loaded into this very process")]
 fn cards_come_and_go_while_the_agent_runs() {
     let folder = tempfile::tempdir().unwrap();
     let library = build(folder.path());

@@ -4,6 +4,7 @@ use super::registry::Processes;
 use crate::agent::Told;
 use agent_core::{ChildExit, Event, RunId};
 use common::trainer_protocol::{FrameError, FromTrainer, read_frame};
+use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -111,13 +112,9 @@ fn hear(run: RunId, pipe: ChildStdout, told: &Sender<Told>) -> Vec<String> {
 
 fn wait(ear: &Ear, mut child: Child) -> ChildExit {
     let pid = Pid::from_raw(child.id() as i32);
-    loop {
-        // Without reaping: until it is reaped under the lock, the pid can not be anyone else's.
-        match waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) | Err(_) => break,
-        }
-    }
+    // Without reaping: until it is reaped under the lock, the pid can not be anyone else's.
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    while let Err(Errno::EINTR) = waitid(Id::Pid(pid), flags) {}
     match ear.processes.reap(&ear.run, &mut child) {
         Ok(status) => exit_of(status),
         Err(error) => {
