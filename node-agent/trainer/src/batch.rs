@@ -74,7 +74,6 @@ impl GraphBatch {
     }
 
     /// Mean over the nodes of each graph: `[N]` or `[N, D]` in, `[G]` or `[G, D]` out.
-    #[must_use]
     pub fn mean_by_graph(&self, values: &Tensor) -> Tensor {
         let sums = self.sum_by_graph(values);
         match values.dim() {
@@ -84,7 +83,6 @@ impl GraphBatch {
     }
 
     /// Sum over the nodes of each graph, shapes as [`Self::mean_by_graph`].
-    #[must_use]
     pub fn sum_by_graph(&self, values: &Tensor) -> Tensor {
         let mut shape = values.size();
         shape[0] = self.n_graphs;
@@ -92,7 +90,6 @@ impl GraphBatch {
     }
 
     /// Extremum over the nodes of each graph: `[N]` in, `[G]` out; `reduce` is `amax` or `amin`.
-    #[must_use]
     pub fn extremum_by_graph(&self, values: &Tensor, reduce: &str) -> Tensor {
         Tensor::zeros([self.n_graphs], (Kind::Float, values.device())).internal_scatter_reduce(
             0,

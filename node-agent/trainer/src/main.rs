@@ -43,6 +43,8 @@ enum Format {
 
 fn main() -> anyhow::Result<()> {
     let Command::Run(args) = Cli::parse().command;
+    // Before logs and threads: the process is replaced.
+    let restarted = trainer::runtime::restart_with_short_spin();
     let config = LogConfig {
         dir: args.log_dir,
         format: match args.log_format {
@@ -54,7 +56,14 @@ fn main() -> anyhow::Result<()> {
     };
     let service = Service { name: "coord-trainer", instance: std::process::id().to_string() };
     let guard = telemetry::init(service, config).context("logs and traces")?;
-    let orphaned = || std::process::exit(exit_code::ORPHANED);
+    if let Err(error) = restarted {
+        tracing::warn!(%error, "threads will spin long: slower beside other processes");
+    }
+    let orphaned = || {
+        // Not `exit`: that would take libtorch's statics down under the feet of the training thread.
+        // SAFETY: `_exit` ends the process without running anything of it.
+        unsafe { libc::_exit(exit_code::ORPHANED) }
+    };
     let code =
         trainer::session::serve(std::io::stdin(), std::io::stdout(), args.traceparent.as_deref(), orphaned);
     guard.shutdown();

@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -31,6 +32,29 @@ pub fn init() -> &'static CudaLibrary {
         tch::set_num_interop_threads(1);
         cuda
     })
+}
+
+/// How long an OpenMP thread turns round before it sleeps. The default of 300,000 turns (milliseconds) is for
+/// a machine of one's own: with more threads than free cores it cost two thirds of all CPU time here. A
+/// thousand turns bridge the gaps between two operations of a step and little more.
+const SPIN_COUNT: (&str, &str) = ("GOMP_SPINCOUNT", "1000");
+
+/// Starts this program once more with [`SPIN_COUNT`] in its environment, because libgomp reads it while it is
+/// loaded, before `main`. Keeps process id, pipes and arguments. Does nothing where the user has set a policy.
+///
+/// # Errors
+/// When the kernel refuses; the process goes on as it is then.
+pub fn restart_with_short_spin() -> std::io::Result<()> {
+    let set = |name: &str| std::env::var_os(name).is_some();
+    if set(SPIN_COUNT.0) || set("OMP_WAIT_POLICY") {
+        return Ok(());
+    }
+    let program = std::env::current_exe()?;
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(SPIN_COUNT.0, SPIN_COUNT.1)
+        .exec();
+    Err(error)
 }
 
 /// Sets the threads of one tensor operation; at least one.

@@ -40,10 +40,13 @@ impl From<OptimError> for FitError {
 }
 
 impl FitError {
-    /// libtorch tells everything as text; the first line carries the reason, the rest a C++ stack.
+    /// libtorch tells everything as text; the first line carries the reason, the rest a C++ stack. A panic of
+    /// tch carries the same text in debug form, with its line ends escaped.
     #[must_use]
     pub fn from_torch_text(text: &str, micro_batch: u32) -> Self {
-        let message = text.lines().next().unwrap_or("no message").to_owned();
+        let reason = text.split_once("Torch(\"").map_or(text, |(_, reason)| reason);
+        let end = reason.find("\\n").unwrap_or(reason.len());
+        let message = reason[..end].lines().next().unwrap_or("no message").to_owned();
         if is_out_of_memory(text) { Self::OutOfMemory { micro_batch, message } } else { Self::Torch(message) }
     }
 }
@@ -73,5 +76,9 @@ mod tests {
         }
         let FitError::Torch(message) = FitError::from_torch_text("size mismatch\nstack", 7) else { panic!() };
         assert_eq!(message, "size mismatch");
+        let panic =
+            format!("called `Result::unwrap()` on an `Err` value: {:?}", tch::TchError::Torch("a\nb".into()));
+        let FitError::Torch(message) = FitError::from_torch_text(&panic, 7) else { panic!() };
+        assert_eq!(message, "a");
     }
 }

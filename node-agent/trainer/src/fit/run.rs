@@ -165,7 +165,9 @@ impl<'a> Fitting<'a> {
             self.graphs_done += chosen.len() as u64;
             let done = number + 1;
             let mean = || (loss_before + losses.double_value(&[])) / done as f64;
-            listener.epoch(&mut || self.report(mean(), done, steps), false);
+            if done < steps {
+                listener.epoch(&mut || self.report(mean(), done, steps), false);
+            }
             if let Some(stop) = listener.stop_requested() {
                 self.state.steps_done = done;
                 self.state.loss_sum = loss_before + losses.double_value(&[]);

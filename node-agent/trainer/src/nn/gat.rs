@@ -61,7 +61,6 @@ impl Gat {
 
     /// Pooled embedding `[G, layers·heads·hidden]`. The mean of a concatenation is the concatenation of the
     /// means, so each layer is pooled at once and no `[N, all layers]` tensor is built.
-    #[must_use]
     pub fn pooled(&self, batch: &GraphBatch, train: bool) -> Tensor {
         let mut x = node_input(&self.id_embedding, &batch.node_id, &batch.x);
         let means: Vec<Tensor> = self
@@ -76,7 +75,6 @@ impl Gat {
     }
 
     /// Logits `[G, 2]` of pooled embeddings.
-    #[must_use]
     pub fn classify(&self, pooled: &Tensor, train: bool) -> Tensor {
         let (last, hidden) = self.fc_layers.split_last().expect("a classifier always has its last layer");
         let x = hidden.iter().fold(pooled.shallow_clone(), |x, layer| {
@@ -86,7 +84,6 @@ impl Gat {
     }
 
     /// Logits `[G, 2]`.
-    #[must_use]
     pub fn forward(&self, batch: &GraphBatch, train: bool) -> Tensor {
         self.classify(&self.pooled(batch, train), train)
     }

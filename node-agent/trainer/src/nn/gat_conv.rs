@@ -40,7 +40,6 @@ impl GatConv {
     }
 
     /// `[N, in]` to `[N, H·C]`.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, edges: &ConvEdges) -> Tensor {
         let (n_nodes, width) = (x.size()[0], self.heads * self.channels);
         let alpha = self.attention(x, edges);
@@ -57,7 +56,6 @@ impl GatConv {
     ///
     /// The scores a·(W x) are taken as x·(Wᵀ a): a product with `2 H` columns in place of one over all
     /// channels.
-    #[must_use]
     pub fn attention(&self, x: &Tensor, edges: &ConvEdges) -> Tensor {
         let n_nodes = x.size()[0];
         let by_head = self.weight.view([self.heads, self.channels, -1]);

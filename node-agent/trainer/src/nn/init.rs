@@ -30,14 +30,12 @@ impl Linear {
     }
 
     /// `[N, in]` to `[N, out]`.
-    #[must_use]
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, Some(&self.bias))
     }
 }
 
 /// A `torch.nn.Embedding` table `[rows, width]`, standard normal.
-#[must_use]
 pub fn embedding(path: &Path<'_>, rows: i64, width: i64) -> Tensor {
     path.var("weight", &[rows, width], Init::Randn { mean: 0.0, stdev: 1.0 })
 }
@@ -64,7 +62,6 @@ impl BatchNorm {
 
     /// `[N, width]` to the same shape. A training batch of a single node has no variance, so it is normalised
     /// by the running statistics instead.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let train = train && x.size()[0] > 1;
         x.batch_norm(
@@ -81,7 +78,6 @@ impl BatchNorm {
 }
 
 /// Id embedding beside the continuous features: `[N]` and `[N, 10]` to `[N, width + 10]`.
-#[must_use]
 pub fn node_input(table: &Tensor, node_id: &Tensor, x: &Tensor) -> Tensor {
     debug_assert_eq!(node_id.kind(), Kind::Int64);
     Tensor::cat(&[table.index_select(0, node_id), x.shallow_clone()], 1)

@@ -4,7 +4,6 @@ use tch::{Kind, Reduction, Tensor};
 
 /// Weighted mean of the cross entropy: Σ w(yᵢ)·CEᵢ / Σ w(yᵢ), as torch weighs it. `logits` `[G, 2]`,
 /// `labels` i64 `[G]`, `class_weight` f32 `[2]` or none.
-#[must_use]
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, class_weight: Option<&Tensor>) -> Tensor {
     logits.cross_entropy_loss(labels, class_weight, Reduction::Mean, -100, 0.0)
 }

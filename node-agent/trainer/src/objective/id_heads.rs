@@ -49,7 +49,6 @@ pub fn id_cross_entropy(z: &Tensor, head: &Linear, node_id: &Tensor) -> HeadLoss
 }
 
 /// Neighbourhood cross entropy of each node, mean over ids, `[N]`; no gradient.
-#[must_use]
 pub fn neighbourhood_bce_by_node(hidden: &Tensor, head: &Linear, batch: &GraphBatch) -> Tensor {
     let targets = batch.node_id.index_select(0, &batch.transition_dst);
     by_node(hidden, head, |logits, start| {
@@ -65,7 +64,6 @@ pub fn neighbourhood_bce_by_node(hidden: &Tensor, head: &Linear, batch: &GraphBa
 }
 
 /// Cross entropy of each node's own id, `[N]`; no gradient.
-#[must_use]
 pub fn id_cross_entropy_by_node(z: &Tensor, head: &Linear, node_id: &Tensor) -> Tensor {
     by_node(z, head, |logits, start| {
         let n = logits.size()[0];
@@ -129,7 +127,7 @@ fn head_loss(
 fn attach(value: &Tensor, known: &[(&Tensor, &Tensor)]) -> HeadLoss {
     let mut carrier = Tensor::zeros([], (Kind::Float, value.device()));
     for (tensor, gradient) in known {
-        carrier = carrier + (*tensor * *gradient).sum(Kind::Float);
+        carrier += (*tensor * *gradient).sum(Kind::Float);
     }
     let value = value + (&carrier - carrier.detach());
     HeadLoss { value }

@@ -4,7 +4,6 @@ use common::config::semantic::KdSemantic;
 use tch::{Kind, Reduction, Tensor};
 
 /// T²·KL(soft teacher ‖ soft student), mean over graphs ("batchmean"); logits `[G, C]` both.
-#[must_use]
 pub fn soft_label_loss(student: &Tensor, teacher: &Tensor, temperature: f64) -> Tensor {
     let student = (student / temperature).log_softmax(-1, Kind::Float);
     let teacher = (teacher / temperature).log_softmax(-1, Kind::Float);
@@ -13,7 +12,6 @@ pub fn soft_label_loss(student: &Tensor, teacher: &Tensor, temperature: f64) -> 
 }
 
 /// α·distillation + (1−α)·hard.
-#[must_use]
 pub fn mix(alpha: f64, distillation: &Tensor, hard: &Tensor) -> Tensor {
     distillation * alpha + hard * (1.0 - alpha)
 }
@@ -26,7 +24,6 @@ pub struct VgaeTargets {
 }
 
 /// latent·MSE(P z_s, z_t) + reconstruction·MSE(x̂_s, x̂_t); `projected` is P z_s in the teacher's width.
-#[must_use]
 pub fn imitation_loss(
     projected: &Tensor,
     features: &Tensor,

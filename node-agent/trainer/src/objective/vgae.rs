@@ -33,7 +33,6 @@ impl VgaePass {
 
     /// feature·MSE + id·CE + neighbourhood·BCE + kl·KL with KL = −½·mean(1 + logvar − μ² − e^logvar); a scalar,
     /// each term a mean over the nodes of the batch.
-    #[must_use]
     pub fn loss(&self, vgae: &Vgae, batch: &GraphBatch, weights: &VgaeLoss) -> Tensor {
         let mse = (&self.decoded.features - &batch.x).square().mean(Kind::Float);
         let id = id_cross_entropy(&self.z, &vgae.id_head, &batch.node_id).value;
@@ -47,7 +46,6 @@ impl VgaePass {
 }
 
 /// Kullback-Leibler divergence of the posterior from the unit normal, mean over nodes and dimensions.
-#[must_use]
 pub fn kl_from_unit_normal(posterior: &Posterior) -> Tensor {
     let Posterior { mean, logvar } = posterior;
     (logvar + 1.0 - mean.square() - logvar.exp()).mean(Kind::Float) * -0.5

@@ -106,7 +106,7 @@ pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) ->
         parameters: parameter_count(&net.store),
         scaling: states.scaling,
         threshold: report.combiners["dqn"].threshold,
-        weighted_average: f64::from(weighted_average),
+        weighted_average,
         episodes_run,
         best_on_validation: report.best_on_validation.clone(),
     };

@@ -25,7 +25,6 @@ pub fn host(values: &Tensor) -> Result<Vec<f32>, FitError> {
 }
 
 /// Class probabilities `[n, 2]` of the graphs `pool`, on the device.
-#[must_use]
 pub fn gat_probabilities(
     gat: &Gat,
     loader: &mut Loader,
@@ -37,7 +36,6 @@ pub fn gat_probabilities(
 }
 
 /// Logits `[n, 2]` in evaluation mode, on the device: what a student imitates.
-#[must_use]
 pub fn gat_logits(gat: &Gat, loader: &mut Loader, set: &GraphSet, pool: &[u32], batch_size: usize) -> Tensor {
     tch::no_grad(|| collect(loader, set, pool, batch_size, 2, |batch| gat.forward(batch, false)))
 }
@@ -79,7 +77,6 @@ pub fn errors(
 }
 
 /// Rows `[n, width]` of a function of batches.
-#[must_use]
 pub fn collect(
     loader: &mut Loader,
     set: &GraphSet,
