@@ -11,6 +11,9 @@ use common::registry::RegistryEntry;
 use common::slot::{Slot, SlotState};
 use common::units::Millis;
 
+/// Silence, in leases, after which a node without a slot is forgotten: ten minutes by default.
+const FORGET_AFTER_LEASES: u64 = 20;
+
 /// A fact from outside.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -216,5 +219,17 @@ fn beat_heard(state: &mut State, now: Millis, beat: NodeBeat) -> Result<Changed,
         return Err(Refused::OldBeat { given: beat.seq, known: seen.beat.seq });
     }
     state.nodes.insert(beat.node.clone(), NodeSeen { beat, heard_at: now });
+    forget_the_silent(state, now);
     Ok(Changed::Yes)
+}
+
+/// A node that has been silent for long was taken away: nobody waits for its devices any more. One that holds
+/// a slot is kept: its attempt is ended by the lease, and told with the node's name.
+fn forget_the_silent(state: &mut State, now: Millis) {
+    let limit = Millis(state.options.lease.0.saturating_mul(FORGET_AFTER_LEASES));
+    let State { nodes, slots, .. } = state;
+    nodes.retain(|node, seen| {
+        let holds = |s: &SlotSeen| s.slot.state.reserved().is_some_and(|place| place.node == *node);
+        now.since(seen.heard_at) <= limit || slots.values().any(holds)
+    });
 }

@@ -251,6 +251,19 @@ fn a_job_that_no_card_can_hold_is_called_impossible() {
 }
 
 #[test]
+fn a_node_taken_away_is_forgotten_and_nothing_waits_for_its_cards() {
+    let mut cpu = gpu("cpu", 22_000);
+    cpu.kind = common::messages::DeviceKind::Cpu;
+    let mut world = World::new(vec![beat("gone", 1, vec![gpu("GPU-0", 22_000)])]);
+    world.now = world.now.plus(Millis::from_secs(3600));
+    world.tell(Event::Beat { beat: Box::new(beat("n2", 1, vec![cpu])) });
+    let plan = plan(&request(&["hcrl_sa"]), &Default::default()).unwrap();
+    world.apply_plan(&plan);
+    let place = world.slot(world.key(&plan, "hcrl_sa/teacher")).state.place().cloned().unwrap();
+    assert_eq!(place.node.as_str(), "n2");
+}
+
+#[test]
 fn a_declined_job_is_asked_again_later_and_elsewhere_at_once() {
     let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);
     let key = world.key(&plan, "hcrl_sa/teacher");

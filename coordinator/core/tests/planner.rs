@@ -57,6 +57,23 @@ fn a_changed_setting_is_named_and_makes_only_its_phase_and_what_follows_stale() 
 }
 
 #[test]
+fn a_changed_setting_has_the_name_that_people_write() {
+    let semantic = |flags: Vec<&str>| {
+        let sources = common::config::Sources { flags, ..Default::default() };
+        let config = common::config::Config::resolve(&sources).unwrap();
+        serde_json::to_value(config.semantic(&dataset("hcrl_sa"), Phase::Student)).unwrap()
+    };
+    let mut request = request(&["hcrl_sa"]);
+    request.datasets[0].phases.get_mut(&Phase::Student).unwrap().semantic = semantic(vec![]);
+    let base = committed_base(&request);
+    let student = request.datasets[0].phases.get_mut(&Phase::Student).unwrap();
+    student.semantic = semantic(vec!["student.gat.lr=0.002"]);
+    let plan = plan(&request, &base).unwrap();
+    let told = reasons(&plan, "hcrl_sa/student")[0].to_string();
+    assert_eq!(told, "config student.gat.lr changed 0.001 -> 0.002");
+}
+
+#[test]
 fn changed_captures_make_all_phases_of_that_dataset_stale() {
     let mut request = request(&["hcrl_sa", "set_01"]);
     let base = committed_base(&request);

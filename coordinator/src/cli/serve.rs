@@ -27,7 +27,7 @@ pub async fn run(context: &Context, args: &ServeArgs) -> Result<Exit> {
         bus = connect(&url, token.as_deref(), Duration::from_secs(args.connect_timeout)) => bus?,
         () = stop.cancelled() => return Ok(Exit::Ok),
     };
-    tracing::info!(url, store = store.url(""), version = env!("CARGO_PKG_VERSION"), "coordinator starts");
+    tracing::info!(store = store.url(""), version = env!("CARGO_PKG_VERSION"), "coordinator starts");
     serve(connected, store, options, stop).await.context("the coordinator can not go on")?;
     tracing::info!("coordinator stopped");
     Ok(Exit::Ok)

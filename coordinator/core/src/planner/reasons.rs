@@ -1,9 +1,10 @@
 //! Why a result is not the one that these inputs would give.
 
+use common::config::PhaseSemantic;
 use common::job_key::{JobInputs, ParentResult, flatten};
 use common::plan::RunReason;
 use common::registry::RegistryEntry;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every difference between what is in use and what is asked for; empty = up to date.
 pub(super) fn reasons(known: Option<&RegistryEntry>, wanted: &JobInputs) -> Vec<RunReason> {
@@ -16,7 +17,7 @@ pub(super) fn reasons(known: Option<&RegistryEntry>, wanted: &JobInputs) -> Vec<
     if had.dataset_digest != wanted.dataset_digest {
         reasons.push(RunReason::DataChanged { old: had.dataset_digest, new: wanted.dataset_digest });
     }
-    let (old, new) = (flatten(&had.semantic), flatten(&wanted.semantic));
+    let (old, new) = settings(&had.semantic, &wanted.semantic);
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for key in keys.into_iter().filter(|k| old.get(*k) != new.get(*k)) {
         reasons.push(RunReason::ConfigChanged {
@@ -32,4 +33,19 @@ pub(super) fn reasons(known: Option<&RegistryEntry>, wanted: &JobInputs) -> Vec<
         }
     }
     reasons
+}
+
+type Settings = BTreeMap<String, String>;
+
+/// Both configurations under the names that people write in files and flags (`student.gat.lr`). Where one is
+/// of a form this build does not know, both are told by their place in the stored tree.
+fn settings(old: &serde_json::Value, new: &serde_json::Value) -> (Settings, Settings) {
+    let named = |tree: &serde_json::Value| {
+        let semantic: PhaseSemantic = serde_json::from_value(tree.clone()).ok()?;
+        Some(flatten(&serde_json::Value::Object(semantic.canonical().into_iter().collect())))
+    };
+    match (named(old), named(new)) {
+        (Some(old), Some(new)) => (old, new),
+        _ => (flatten(old), flatten(new)),
+    }
 }
