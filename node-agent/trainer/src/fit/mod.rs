@@ -26,6 +26,8 @@ pub mod run;
 pub mod sampler;
 pub mod seed;
 pub mod step;
+#[cfg(test)]
+mod testing;
 pub mod trainee;
 
 pub use error::FitError;

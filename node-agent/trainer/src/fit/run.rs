@@ -268,3 +268,6 @@ impl<'a> Fitting<'a> {
         Ok((summary, self.best))
     }
 }
+
+#[cfg(test)]
+mod tests;

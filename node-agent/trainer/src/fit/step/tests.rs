@@ -1,54 +1,17 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use common::config::semantic::{GatArch, GatSemantic, Imbalance, ModelSize};
-use dataset::graph_set::GraphView;
-use dataset::{AttackKind, CaptureInfo, ContentDigest};
+use common::config::semantic::{GatSemantic, Imbalance, ModelSize};
 use tch::Device;
 
 use super::*;
 use crate::batch::GraphBatch;
 use crate::fit::listener::Silent;
+use crate::fit::testing::{gat, set};
 use crate::fit::{StopRequest, Validation, trainee};
 use crate::nn::gat::Gat;
 use crate::optim::{AdamConfig, WeightDecay};
 use crate::phase::gat_fit::GatTrainee;
-
-/// Small ring graphs of differing sizes, every third an attack.
-fn set(n: usize) -> GraphSet {
-    let mut set = GraphSet::empty(false);
-    set.captures.push(CaptureInfo {
-        folder: "train".to_owned(),
-        name: "made".to_owned(),
-        attack_kind: AttackKind::Dos,
-        sha256: ContentDigest::of(b"made"),
-        has_labels: true,
-    });
-    for graph in 0..n {
-        let nodes = 2 + graph % 5;
-        let x: Vec<f32> = (0..nodes * 10).map(|i| ((i * 7 + graph * 3) % 11) as f32 / 11.0).collect();
-        let node_id: Vec<u32> = (0..nodes as u32).collect();
-        let src: Vec<u16> = (0..nodes as u16).collect();
-        let dst: Vec<u16> = (0..nodes as u16).map(|i| (i + 1) % nodes as u16).collect();
-        set.push(GraphView {
-            node_id: &node_id,
-            x: &x,
-            edge_src: &src,
-            edge_dst: &dst,
-            edge_attr: None,
-            label: u8::from(graph % 3 == 0),
-            capture: 0,
-            start_s: 0.0,
-        })
-        .unwrap();
-    }
-    set
-}
-
-fn gat() -> Gat {
-    crate::runtime::init();
-    Gat::new(&GatArch { dropout: 0.0, ..GatArch::of_size(ModelSize::Small) }, 10, Device::Cpu)
-}
 
 fn grads(gat: &Gat) -> BTreeMap<String, Vec<f32>> {
     let flat = |t: &Tensor| Vec::<f32>::try_from(t.grad().reshape([-1])).unwrap();

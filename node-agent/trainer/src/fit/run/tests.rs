@@ -1,0 +1,108 @@
+use std::cell::{Cell, RefCell};
+
+use common::config::semantic::{GatSemantic, Imbalance, ModelSize};
+use tch::Device;
+
+use super::*;
+use crate::batch::GraphBatch;
+use crate::fit::Share;
+use crate::fit::listener::Silent;
+use crate::fit::testing::{gat, set};
+use crate::phase::gat_fit::GatTrainee;
+
+/// A classifier whose validation losses are given, and whose training loss can be spoilt from an epoch on.
+struct Scripted<'a> {
+    inner: GatTrainee<'a>,
+    val_losses: Vec<f64>,
+    spoilt_from: Option<usize>,
+    validated: Cell<usize>,
+    /// Weights as they were at each validation.
+    seen: RefCell<Vec<BTreeMap<String, Tensor>>>,
+}
+
+impl Trainee for Scripted<'_> {
+    fn name(&self) -> &'static str {
+        "gat"
+    }
+    fn variables(&self) -> BTreeMap<String, Tensor> {
+        self.inner.variables()
+    }
+    fn imbalance(&self) -> Imbalance {
+        self.inner.imbalance()
+    }
+    fn class_weight(&self) -> Option<[f32; 2]> {
+        self.inner.class_weight()
+    }
+    fn loss(&self, chosen: &[u32], batch: &GraphBatch, share: &Share) -> Tensor {
+        let loss = self.inner.loss(chosen, batch, share);
+        let spoilt = self.spoilt_from.is_some_and(|epoch| self.validated.get() + 1 >= epoch);
+        if spoilt { loss * f64::NAN } else { loss }
+    }
+    fn validate(&self, _: &mut Loader, _: &GraphSet, _: &[u32], _: usize) -> Result<Validation, FitError> {
+        let epoch = self.validated.get();
+        self.validated.set(epoch + 1);
+        self.seen.borrow_mut().push(deep_copy(&self.variables()));
+        Ok(Validation { loss: self.val_losses[epoch], metrics: BTreeMap::new() })
+    }
+}
+
+fn options(epochs: u32, patience: u32) -> FitOptions {
+    FitOptions {
+        semantic: FitSemantic { epochs, patience, batch_size: 4, ..FitSemantic::default() },
+        seed: 1,
+        device: Device::Cpu,
+        micro_batch_max: 64,
+        eval_batch: 64,
+        checkpoint_every_epochs: 1,
+    }
+}
+
+fn same(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> bool {
+    a.len() == b.len() && a.iter().all(|(name, tensor)| tensor.equal(&b[name]))
+}
+
+#[test]
+fn the_best_epoch_is_kept_and_patience_ends_the_fit() {
+    let (gat, set) = (gat(), set(12));
+    let pool: Vec<u32> = (0..12).collect();
+    let inner = GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None);
+    let val_losses = vec![1.0, 0.5, 0.9, 0.6, 0.1];
+    let scripted =
+        Scripted { inner, val_losses, spoilt_from: None, validated: Cell::new(0), seen: RefCell::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let mut progress = PhaseProgress::open(dir.path(), "f".to_owned(), None).unwrap();
+    let data = TrainData { train: &set, train_pool: &pool, val: &set, val_pool: &pool };
+    let summary = fit(&scripted, data, &options(5, 2), &mut progress, &mut Silent).unwrap();
+    assert_eq!((summary.epochs_run, summary.best_epoch, summary.best_loss), (4, 2, 0.5));
+    let seen = scripted.seen.borrow();
+    assert!(same(&scripted.variables(), &seen[1]), "the model must hold epoch 2");
+    assert!(!same(&seen[1], &seen[3]), "training went on after it");
+}
+
+#[test]
+fn a_loss_that_is_no_number_ends_the_fit_and_leaves_the_last_checkpoint() {
+    let (gat, set) = (gat(), set(12));
+    let pool: Vec<u32> = (0..12).collect();
+    let inner = GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None);
+    let scripted = Scripted {
+        inner,
+        val_losses: vec![1.0; 5],
+        spoilt_from: Some(3),
+        validated: Cell::new(0),
+        seen: RefCell::default(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut progress = PhaseProgress::open(dir.path(), "f".to_owned(), None).unwrap();
+    let data = TrainData { train: &set, train_pool: &pool, val: &set, val_pool: &pool };
+    let refused = fit(&scripted, data, &options(5, 0), &mut progress, &mut Silent);
+    assert!(matches!(refused, Err(FitError::Diverged { model: "gat", epoch: 3, .. })), "{refused:?}");
+
+    let newest = dir.path().join("2");
+    let mut after = PhaseProgress::open(&dir.path().join("new"), "f".to_owned(), Some(&newest)).unwrap();
+    let running = after.take_running("gat").expect("the checkpoint of epoch 2 is whole");
+    assert_eq!(running.state.epoch, 3);
+    assert!(same(&running.now, &scripted.seen.borrow()[1]));
+
+    let mut foreign = PhaseProgress::open(&dir.path().join("other"), "g".to_owned(), Some(&newest)).unwrap();
+    assert!(foreign.take_running("gat").is_none(), "a checkpoint of another job was taken");
+}
