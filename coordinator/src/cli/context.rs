@@ -154,9 +154,10 @@ pub fn core_options(config: &Config) -> Options {
 
 /// The known name most like `given`, as a hint for an error.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // 0.75 forgives two slips of the finger in a short name and refuses words that merely begin alike.
-    let scored = known.into_iter().map(|name| (strsim::jaro_winkler(given, name), name));
-    scored.filter(|(score, _)| *score >= 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+    // One slip of the finger (two letters swapped count as one), in long names two; more is another word.
+    let slips_max = if given.chars().count() < 6 { 1 } else { 2 };
+    let slips = known.into_iter().map(|name| (strsim::osa_distance(given, name), name));
+    slips.filter(|(slips, _)| *slips <= slips_max).min().map(|(_, name)| name)
 }
 
 /// An unknown name: what is there, and which one was perhaps meant.

@@ -51,11 +51,11 @@ pub struct Scanned {
 }
 
 /// Whether the fleet is listened to. An "all up to date" never waits for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Hear {
     Nodes,
-    /// It is known that none is there.
-    Nobody,
+    /// Nobody is there, or these were heard just now.
+    Known(BTreeMap<NodeId, NodeBeat>),
 }
 
 /// Reads captures, registry, artifacts and, when something is to be run, beats; writes nothing.
@@ -71,9 +71,10 @@ async fn read_and_decide(context: &Context, link: &Link, args: &PlanArgs, hear: 
     let in_use = check_results(context, link, &base, &scanned).await?;
     let quick = decide(&config, &data, args, &scanned, &base, &in_use, &BTreeMap::new())?;
     // Who is there matters only for what is to be run: an "all up to date" waits for nobody.
-    let beats = match quick.to_run().next() {
-        Some(_) if hear == Hear::Nodes => link.beats(&config).await?,
-        _ => BTreeMap::new(),
+    let beats = match (quick.to_run().next(), hear) {
+        (Some(_), Hear::Nodes) => link.beats(&config).await?,
+        (Some(_), Hear::Known(beats)) => beats,
+        (None, _) => BTreeMap::new(),
     };
     let mut plan = decide(&config, &data, args, &scanned, &base, &in_use, &beats)?;
     plan.id = free_id(link, &plan).await?;

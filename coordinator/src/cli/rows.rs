@@ -13,6 +13,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JobRow {
     pub plan: PlanId,
+    #[serde(serialize_with = "crate::output::as_text")]
     pub job: JobName,
     /// One word: `ready`, `training`, `committed` …
     pub state: &'static str,
@@ -139,10 +140,10 @@ fn fill(row: &mut JobRow, state: &State, now: Millis, id: &JobId, view: JobView)
 fn news(row: &mut JobRow, state: &State, id: &JobId, attempt: Attempt) {
     let reports = state.nodes.values().flat_map(|n| &n.beat.running);
     let mut ours = reports.filter(|r| r.job == *id && r.attempt == attempt);
-    let Some(RunningReport { progress, fraction, loss, graphs_per_s, eta_ms, used_mib, .. }) = ours.next()
-    else {
-        return;
-    };
+    let Some(report) = ours.next() else { return };
+    let RunningReport { stage, progress, fraction, loss, graphs_per_s, eta_ms, used_mib, .. } = report;
+    // Fresher than the slot, which is written with each renewal only.
+    row.state = stage.as_str();
     row.progress = progress.clone();
     (row.fraction, row.loss, row.graphs_per_s) = (*fraction, *loss, *graphs_per_s);
     (row.eta_ms, row.used_mib) = (*eta_ms, *used_mib);

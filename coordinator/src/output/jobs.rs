@@ -111,7 +111,8 @@ pub fn explain_json(why: &Why) -> Value {
 
 /// Every reason, per node and device, and what became of earlier attempts.
 pub fn explain(why: &Why, row: Option<&JobRow>) -> String {
-    let mut text = format!("{} of plan {}: {}\n", why.job.name, why.job.plan, why.view);
+    let state = row.map_or(why.view.word(), |row| row.state);
+    let mut text = format!("{} of plan {}: {state}\n", why.job.name, why.job.plan);
     if let Some(place) = row.and_then(place) {
         let progress = row.and_then(|r| r.progress.clone()).map_or_else(String::new, |p| format!(", {p}"));
         text += &format!("  runs on {place}{progress}\n");

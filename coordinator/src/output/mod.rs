@@ -97,3 +97,8 @@ pub fn schema(kind: &str, body: impl Serialize) -> Value {
 pub fn pretty(json: &Value) -> String {
     format!("{json:#}")
 }
+
+/// A name as people write it (`hcrl_sa/teacher`), for fields of JSON pages.
+pub fn as_text<T: std::fmt::Display, S: serde::Serializer>(name: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(name)
+}

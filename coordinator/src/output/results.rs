@@ -13,6 +13,7 @@ use std::path::Path;
 /// A job of a plan as it ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct JobResult {
+    #[serde(serialize_with = "super::as_text")]
     pub job: JobName,
     pub state: String,
     pub committed: Option<CommittedRef>,

@@ -63,6 +63,8 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coord"));
         command.args(line.split_whitespace()).current_dir(self.dir.path()).env_clear();
         command.env("COORD_DATA", self.path("data")).env("COORD_STORE", self.path("store"));
+        // A plan listens for one beat; where nobody speaks that is all it does.
+        command.env("COORD_CLUSTER__BEAT_S", "1");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         if let Some(server) = &self.server {
             command.env("COORD_NATS_URL", server.url()).env("COORD_NATS_TOKEN", server.token());

@@ -21,8 +21,9 @@ use super::planning::Hear;
 use super::{applying, exporting, plan, planning};
 use anyhow::Result;
 use cluster::Cluster;
-use common::ids::PlanId;
-use std::collections::BTreeSet;
+use common::ids::{NodeId, PlanId};
+use common::messages::NodeBeat;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// The agent's first beat must have been heard by then.
@@ -84,15 +85,15 @@ async fn work(context: &Context, cluster: &mut Cluster, args: &LocalRunCommand) 
         start_workers(context, cluster).await?;
         return follow(context, cluster, &unfinished).await;
     }
-    let planned = planning::make(context, &cluster.link, &args.plan, Hear::Nobody).await?;
+    let planned = planning::make(context, &cluster.link, &args.plan, Hear::Known(BTreeMap::new())).await?;
     let exit = plan::exit_of(&planned, false);
     if planned.jobs_to_run() == 0 {
         exporting::up_to_date(context, &cluster.link, &planned).await?;
         return Ok(exit);
     }
-    start_workers(context, cluster).await?;
+    let beats = start_workers(context, cluster).await?;
     // Again, with the agent there: now place and time can be told, and what fits nowhere.
-    let planned = planning::make(context, &cluster.link, &args.plan, Hear::Nodes).await?;
+    let planned = planning::make(context, &cluster.link, &args.plan, Hear::Known(beats)).await?;
     plan::say(context, &planned);
     let exit = plan::exit_of(&planned, false);
     if exit == Exit::Impossible {
@@ -112,15 +113,16 @@ async fn unfinished(cluster: &Cluster) -> Result<Vec<PlanId>> {
 }
 
 /// Starts coordinator and agent, and waits until the agent speaks.
-async fn start_workers(context: &Context, cluster: &mut Cluster) -> Result<()> {
+async fn start_workers(context: &Context, cluster: &mut Cluster) -> Result<BTreeMap<NodeId, NodeBeat>> {
     let config = context.config()?;
     cluster.start_workers(context, &config)?;
     let deadline = Instant::now() + AGENT_START_MAX;
     let link = cluster.link.handle();
     let heard = async {
         while Instant::now() < deadline {
-            if !link.beats(&config).await?.is_empty() {
-                return Ok(());
+            let beats = link.beats(&config).await?;
+            if !beats.is_empty() {
+                return Ok(beats);
             }
         }
         let what = format!("the node-agent did not speak within {} s", AGENT_START_MAX.as_secs());
