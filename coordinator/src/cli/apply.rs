@@ -4,7 +4,7 @@ use super::applying::{self, Applied};
 use super::args::{ApplyArgs, PlanArgs};
 use super::context::Context;
 use super::exit::{Exit, Fault};
-use super::link::{Link, Need, Whose, or_empty};
+use super::link::{Link, Need, Whose};
 use super::planning::{self, Hear};
 use crate::output;
 use anyhow::Result;
@@ -62,7 +62,7 @@ fn plan_file(context: &Context, args: &ApplyArgs) -> Option<PathBuf> {
 /// A plan known by id only: one that was applied, or the one that the same command would make now.
 async fn plan_by_id(context: &Context, link: &Link, id: &str) -> Result<Plan> {
     let id: PlanId = id.parse()?;
-    if let Some(plan) = or_empty(link.client.plans().await)?.into_iter().find(|p| p.id == id) {
+    if let Some(plan) = link.plans().await?.into_iter().find(|p| p.id == id) {
         return Ok(plan);
     }
     let planned = planning::make(context, link, &PlanArgs::default(), Hear::Nodes).await?;

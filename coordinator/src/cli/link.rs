@@ -10,12 +10,14 @@ use bus::{BusError, BusLayout, MemoryBus, NatsBus, NatsOptions, SharedBus};
 use common::config::Config;
 use common::ids::NodeId;
 use common::messages::NodeBeat;
+use common::plan::Plan;
 use common::subjects;
 use common::wire;
 use coordinator_core::planner::Base;
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What a verb is going to do over the link.
@@ -42,21 +44,18 @@ pub struct Link {
     pub store_url: Option<String>,
     /// The server of a link that lives for a moment.
     server: Option<NatsServer>,
+    /// The buckets were found missing: asking again would only cost the bus's patience once more.
+    fresh: AtomicBool,
 }
 
 impl Link {
     pub fn new(bus: SharedBus, whose: Whose, store_url: Option<String>) -> Link {
-        Link { client: Client::new(bus), whose, store_url, server: None }
+        Link { client: Client::new(bus), whose, store_url, server: None, fresh: AtomicBool::new(false) }
     }
 
     /// Another handle on the same bus.
     pub fn handle(&self) -> Link {
-        Link {
-            client: self.client.clone(),
-            whose: self.whose,
-            store_url: self.store_url.clone(),
-            server: None,
-        }
+        Link::new(self.client.bus.clone(), self.whose, self.store_url.clone())
     }
 
     /// Stops what was started for the moment.
@@ -69,7 +68,21 @@ impl Link {
 
     /// Committed and running; nothing at all on a bus where nobody ever made the buckets.
     pub async fn base(&self) -> Result<Base> {
-        Ok(or_empty(self.client.base().await)?)
+        match self.client.base().await {
+            Err(ClientError::Bus(BusError::StreamNotFound { .. })) => {
+                self.fresh.store(true, Ordering::Relaxed);
+                Ok(Base::default())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Every plan that was applied.
+    pub async fn plans(&self) -> Result<Vec<Plan>> {
+        match self.fresh.load(Ordering::Relaxed) {
+            true => Ok(Vec::new()),
+            false => Ok(or_empty(self.client.plans().await)?),
+        }
     }
 
     /// Beats of the nodes, heard until every one that speaks has spoken. Nobody there: no waiting.

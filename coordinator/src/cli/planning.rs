@@ -3,7 +3,7 @@
 use super::args::PlanArgs;
 use super::context::{Context, DataRoot, now, unknown};
 use super::exit::{Exit, Fault};
-use super::link::{Link, or_empty};
+use super::link::Link;
 use anyhow::{Context as _, Result};
 use artifacts::{Store, VerifyError, run as runs};
 use common::chain::JobState;
@@ -162,7 +162,12 @@ async fn check_result(store: &Store, entry: &RegistryEntry) -> Result<(JobName, 
         Err(e @ (VerifyError::Unavailable(_) | VerifyError::Store(_))) => {
             Err(e).with_context(|| format!("looking at the result of {} in the store", entry.name))
         }
-        Err(broken) => Ok((entry.name.clone(), Err(broken.to_string()))),
+        Err(broken) => {
+            // People know the store; the key's first characters tell one run from another.
+            let (key, root) = (&committed.key, store.url("") + "/");
+            let problem = broken.to_string().replace(&root, "").replace(&key.to_string(), &key.0.short());
+            Ok((entry.name.clone(), Err(problem)))
+        }
     }
 }
 
@@ -286,7 +291,7 @@ pub fn device_name(kind: DeviceKind, id: &str, model: &str) -> String {
 /// The id of a plan that can be applied. A plan of the same content may have been applied before and ended
 /// without all its results (failed, cancelled): what is planned now is another run of it, so it is numbered.
 async fn free_id(link: &Link, plan: &Plan) -> Result<PlanId> {
-    let applied: BTreeSet<PlanId> = or_empty(link.client.plans().await)?.into_iter().map(|p| p.id).collect();
+    let applied: BTreeSet<PlanId> = link.plans().await?.into_iter().map(|p| p.id).collect();
     let mut id = plan.id.clone();
     for rerun in 2..RERUNS_MAX {
         if !applied.contains(&id) {
