@@ -96,12 +96,6 @@ async fn session(tools: &Tools, options: &Options, stop: &CancellationToken) -> 
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut turned = Instant::now();
     let ended = loop {
-        // This process stood still (a paused machine, a stopped group): nobody's silence meanwhile counts.
-        if turned.elapsed() > STANDSTILL {
-            tracing::warn!(for_s = turned.elapsed().as_secs(), "this process stood still");
-            take_all(&mut state, tools.now(), vec![Event::StoodStill]);
-        }
-        turned = Instant::now();
         tokio::select! {
             () = stop.cancelled() => break Ended::Stopped,
             _ = tick.tick() => {}
@@ -136,6 +130,13 @@ async fn session(tools: &Tools, options: &Options, stop: &CancellationToken) -> 
                 Fed::Broken(e) => return end(over, feeders, Ended::Reload(e)).await,
             }
         }
+        // This process stood still (a paused machine, a stopped group): nobody's silence meanwhile counts.
+        // It stands still while it waits above, so this comes right before the decision.
+        if turned.elapsed() > STANDSTILL {
+            tracing::warn!(for_s = turned.elapsed().as_secs(), "this process stood still");
+            take_all(&mut state, tools.now(), vec![Event::StoodStill]);
+        }
+        turned = Instant::now();
         for effect in due(&state, tools.now()) {
             under_way.start(tools, effect);
         }

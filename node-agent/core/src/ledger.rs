@@ -148,6 +148,12 @@ impl Ledger {
         self.devices.values().any(|d| d.reservations.contains_key(id))
     }
 
+    /// Memory is kept for this attempt to come or to go on, not only until the card shows its last child gone.
+    pub fn keeps_for(&self, id: &RunId) -> bool {
+        let found = self.devices.values().find_map(|d| d.reservations.get(id));
+        found.is_some_and(|r| !matches!(r.child, ChildUse::Reaped { .. }))
+    }
+
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()
     }

@@ -118,7 +118,7 @@ fn resume_claim(state: &mut State, now: Millis, id: RunId, at: Revision, beat: O
 fn admit(state: &mut State, now: Millis, id: RunId, revision: Revision) -> Changed {
     let closed = state.closed_because();
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
-    let reserved = state.ledger.has(&id);
+    let reserved = state.ledger.keeps_for(&id);
     let room = match closed {
         Some(because) => Err(because),
         None if reserved => Ok(()),
@@ -150,7 +150,7 @@ fn adopt(state: &mut State, now: Millis, id: RunId, revision: Revision, beat: u6
     }
     let Some(run) = state.runs.get_mut(&id) else { return changed };
     let place = &run.offer.place;
-    if !state.ledger.has(&id)
+    if !state.ledger.keeps_for(&id)
         && let Err(no_room) = state.ledger.reserve(id, &place.device, place.reserve_mib)
     {
         changed.add(drop_offer(state, id, no_room.to_string()));
