@@ -20,7 +20,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 /// Raised when a message changes so that the older side could misread it.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Larger frames are refused: nothing here comes near, so a longer length is a torn or foreign stream.
 pub const FRAME_MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -89,6 +89,8 @@ pub struct TrainerTuning {
     /// Reserved for this attempt by the agent's ledger.
     pub memory_budget_mib: Mib,
     pub checkpoint_every_epochs: u32,
+    /// Malformed lines of one capture that are skipped before it is refused.
+    pub bad_lines_per_file_max: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +177,8 @@ impl Stage {
     }
 }
 
-/// News of a training loop, at most four a second.
+/// News of a loop over graphs, at most four a second. While a trained model is evaluated, an epoch is one pass
+/// over one folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
     /// `vgae`, `gat` or `dqn`.
@@ -186,7 +189,8 @@ pub struct EpochReport {
     pub epochs: u32,
     /// Part of this epoch that is done, 0 to 1.
     pub fraction: f64,
-    pub loss: f64,
+    /// None where nothing is minimised: while a model is evaluated.
+    pub loss: Option<f64>,
     /// For example `val_loss`, `val_f1`.
     pub metrics: BTreeMap<String, f64>,
     pub graphs_per_s: f64,

@@ -68,7 +68,8 @@ pub enum SplitKind {
     Contiguous,
 }
 
-/// One supervised or self-supervised fit by AdamW with early stopping; the best epoch is kept.
+/// One supervised or self-supervised fit by Adam (L2 weight decay, as the reference) with early stopping; the
+/// best epoch is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FitSemantic {

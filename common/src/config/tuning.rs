@@ -56,6 +56,7 @@ impl Tuning {
             micro_batch_max: self.micro_batch.unwrap_or(profile.micro_batch),
             memory_budget_mib: budget,
             checkpoint_every_epochs: self.checkpoint_every_epochs,
+            bad_lines_per_file_max: self.bad_lines_per_file_max,
         }
     }
 }

@@ -71,6 +71,35 @@ fn data(d: &DataSemantic, out: &mut Findings) {
     out.at_least(1, "data.stride", d.stride);
     let val = d.split.val_fraction;
     out.need(val > 0.0 && val <= 0.5, "data.split.val_fraction", val, "more than 0 and at most 0.5");
+    overlap(d, out);
+}
+
+/// Overlapping windows share messages, so a split must not put neighbours on two sides.
+fn overlap(d: &DataSemantic, out: &mut Findings) {
+    if d.stride == 0 || d.stride >= d.window {
+        return;
+    }
+    let (window, stride, embargo) = (d.window, d.stride, d.split.embargo_windows);
+    // Windows i and j share a message where |i - j| * stride < window.
+    let least = window.div_ceil(stride) - 1;
+    match d.split.kind {
+        SplitKind::RandomDedup => out.0.push((
+            "data.split.kind".to_owned(),
+            format!(
+                "random_dedup can not be used with overlapping windows (stride {stride} below window {window}): \
+                 training and validation would share messages; write contiguous with embargo_windows {least} or \
+                 more, or a stride of at least {window}"
+            ),
+        )),
+        SplitKind::Contiguous if embargo < least => out.0.push((
+            "data.split.embargo_windows".to_owned(),
+            format!(
+                "{embargo} can not be used, it must be at least {least}: so many windows share messages with the \
+                 one before them (window {window}, stride {stride})"
+            ),
+        )),
+        SplitKind::Contiguous => {}
+    }
 }
 
 fn fit(key: &str, f: &FitSemantic, out: &mut Findings) {

@@ -30,7 +30,7 @@ fn report(run: &Run) -> RunningReport {
         stage: run.state.stage(),
         progress: told(run),
         fraction: progress.map(|p| share(p.epoch, p.epochs, p.fraction)),
-        loss: progress.map(|p| p.loss),
+        loss: progress.and_then(|p| p.loss),
         graphs_per_s: progress.map(|p| p.graphs_per_s),
         eta_ms: progress.and_then(|p| p.eta_ms),
         used_mib: child.and_then(|c| c.used_mib),

@@ -222,6 +222,7 @@ mod tests {
     use crate::layout::find;
     use crate::prepare::{Copies, PrepareConfig, PrepareTuning, prepare};
     use crate::sample::{self, SampleConfig};
+    use crate::split::{SplitConfig, SplitKind};
     use crate::window::ChunkRule;
 
     const HEADER: &str = "timestamp,arbitration_id,data_field,attack\n";
@@ -235,7 +236,9 @@ mod tests {
             [(100, ChunkRule::Whole), (30, ChunkRule::Original), (250, ChunkRule::Whole)]
         {
             let window = WindowConfig { stride, chunk_rule, ..WindowConfig::default() };
-            let config = PrepareConfig { window, copies: Copies::AsFound, ..PrepareConfig::default() };
+            let method = SplitKind::Contiguous { embargo_windows: 3 };
+            let split = SplitConfig { method, ..SplitConfig::default() };
+            let config = PrepareConfig { window, copies: Copies::AsFound, split, ..PrepareConfig::default() };
             let prepared = prepare(&layout, &config, &PrepareTuning::default(), &|_| {}).unwrap();
             for scan in scan(&layout, &window, &ReadOptions::default()).unwrap() {
                 let found = prepared

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
 use crate::graph_set::GraphSet;
+use crate::window::WindowConfig;
 
 /// How validation windows are chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,24 +48,33 @@ pub struct Split {
 }
 
 impl SplitConfig {
-    /// Refuses shares that leave a side empty.
-    pub fn validate(&self) -> Result<()> {
-        if self.val_fraction > 0.0 && self.val_fraction < 1.0 {
-            return Ok(());
+    /// Refuses shares that leave a side empty, and splits that let both sides have messages of one window.
+    pub fn validate(&self, window: &WindowConfig) -> Result<()> {
+        let bad = |key, value: String, expected| Err(DataError::BadSetting { key, value, expected });
+        if self.val_fraction.is_nan() || self.val_fraction <= 0.0 || self.val_fraction >= 1.0 {
+            return bad("val_fraction", self.val_fraction.to_string(), "a share above 0 and below 1");
         }
-        Err(DataError::BadSetting {
-            key: "val_fraction",
-            value: self.val_fraction.to_string(),
-            expected: "a share above 0 and below 1",
-        })
+        let shared = window.windows_sharing_messages();
+        match self.method {
+            SplitKind::RandomDedup if shared > 0 => bad(
+                "split.kind",
+                "random_dedup".to_owned(),
+                "contiguous, for windows overlap (stride below window) and both sides would share messages",
+            ),
+            SplitKind::Contiguous { embargo_windows } if embargo_windows < shared => bad(
+                "embargo_windows",
+                embargo_windows.to_string(),
+                "at least window / stride, rounded up, minus 1: so many windows share messages",
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Splits the windows of the training captures. Equal means equal to the model: same nodes, features and edges.
+/// Splits the windows of the training captures. `config` was validated against the windows' configuration. Equal means equal to the model: same nodes, features and edges.
 ///
 /// A set whose windows are all equal has an empty validation part.
 pub fn split(set: &GraphSet, config: &SplitConfig) -> Result<Split> {
-    config.validate()?;
     let hashes: Vec<u128> = (0..set.len()).into_par_iter().map(|g| set.input_hash(g)).collect();
     let mut split = match config.method {
         SplitKind::RandomDedup => random(set, config, &hashes),
@@ -194,7 +204,22 @@ mod tests {
     #[test]
     fn shares_without_sense_are_refused() {
         for val_fraction in [0.0, 1.0, -0.1, f64::NAN] {
-            assert!(SplitConfig { val_fraction, ..SplitConfig::default() }.validate().is_err());
+            let config = SplitConfig { val_fraction, ..SplitConfig::default() };
+            assert!(config.validate(&WindowConfig::default()).is_err());
         }
+    }
+
+    #[test]
+    fn overlapping_windows_are_never_split_so_that_both_sides_share_messages() {
+        let valid = |method, window, stride| {
+            let window = WindowConfig { window, stride, ..WindowConfig::default() };
+            SplitConfig { method, ..SplitConfig::default() }.validate(&window).is_ok()
+        };
+        let behind = |embargo_windows| SplitKind::Contiguous { embargo_windows };
+        assert!(valid(SplitKind::RandomDedup, 100, 100) && valid(behind(0), 100, 100));
+        assert!(!valid(SplitKind::RandomDedup, 100, 99));
+        // Window i has the messages 30 i .. 30 i + 100, so it shares some with the three after it.
+        assert!(!valid(behind(2), 100, 30) && valid(behind(3), 100, 30));
+        assert!(!valid(behind(0), 100, 50) && valid(behind(1), 100, 50));
     }
 }

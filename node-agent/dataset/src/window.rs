@@ -70,6 +70,11 @@ impl WindowConfig {
         Ok(())
     }
 
+    /// How many windows before a window have messages in common with it.
+    pub fn windows_sharing_messages(&self) -> u32 {
+        self.window.div_ceil(self.stride.max(1)).saturating_sub(1)
+    }
+
     /// Transitions that a capture of `rows` messages gives.
     pub fn transitions(&self, rows: u64) -> u64 {
         match self.chunk_rule {

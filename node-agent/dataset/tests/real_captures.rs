@@ -91,7 +91,7 @@ fn real_hcrl_sa_trains_on_copies_once() {
     let Some(root) = captures() else { return };
     let layout = layout::find(&root, "hcrl_sa").unwrap();
     let cache = tempfile::tempdir().unwrap();
-    let tuning = PrepareTuning { cache_dir: Some(cache.path().into()), threads: 0 };
+    let tuning = PrepareTuning { cache_dir: Some(cache.path().into()), ..PrepareTuning::default() };
     let start = std::time::Instant::now();
     let prepared = prepare(&layout, &PrepareConfig::default(), &tuning, &|_| {}).unwrap();
     println!("prepared in {:?}; {} bytes of training graphs", start.elapsed(), prepared.train.bytes());

@@ -55,7 +55,7 @@ fn drive(phase: Phase, captures: &Path, work: &Path) {
         let at = began.elapsed().as_secs_f64();
         match frame {
             FromTrainer::Epoch(e) if e.fraction == 1.0 => println!(
-                "{at:7.1}s {} {}/{} loss {:.4} {:.0}/s {:?}",
+                "{at:7.1}s {} {}/{} loss {:.4?} {:.0}/s {:?}",
                 e.model, e.epoch, e.epochs, e.loss, e.graphs_per_s, e.metrics
             ),
             FromTrainer::Epoch(_) | FromTrainer::Memory { .. } => {}

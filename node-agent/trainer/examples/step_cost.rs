@@ -10,7 +10,7 @@ use tch::Device;
 use trainer::fit::listener::Silent;
 use trainer::fit::loader::Loader;
 use trainer::fit::step::Stepper;
-use trainer::fit::{Trainee, seed};
+use trainer::fit::{Evaluator, Trainee, seed};
 use trainer::nn::{gat::Gat, vgae::Vgae};
 use trainer::optim::{Adam, AdamConfig, WeightDecay};
 use trainer::phase::gat_fit::GatTrainee;
@@ -32,7 +32,7 @@ fn main() {
     let (root, name) =
         (captures.parent().unwrap_or(Path::new("/")), captures.file_name().unwrap_or_default());
     let layout = dataset::layout::find(root, &name.to_string_lossy()).expect("captures");
-    let tuning = PrepareTuning { cache_dir: Some(PathBuf::from(cache)), threads: 0 };
+    let tuning = PrepareTuning { cache_dir: Some(PathBuf::from(cache)), ..PrepareTuning::default() };
     let prepared = dataset::prepare(&layout, &PrepareConfig::default(), &tuning, &|_| {}).expect("graphs");
     let num_ids = i64::from(prepared.vocabulary.num_ids());
     for size in [ModelSize::Large, ModelSize::Small] {
@@ -42,30 +42,33 @@ fn main() {
         let trainee = GatTrainee::new(&gat, &semantic, &prepared.train.label, None);
         cost(&format!("gat {size:?} training"), &trainee, &prepared.train);
         let pool: Vec<u32> = (0..(BATCH * STEPS) as u32).collect();
-        let mut loader = Loader::new(Device::Cpu);
+        let (mut loader, mut silent) = (Loader::new(Device::Cpu), Silent);
         report(&format!("gat {size:?} inference"), || {
-            let _ = score::gat_probabilities(&gat, &mut loader, &prepared.train, &pool, BATCH);
+            let mut evaluator = Evaluator::of_passes(&mut loader, &mut silent, BATCH, "gat", 1);
+            let _ = score::gat_logits(&gat, &mut evaluator, &prepared.train, &pool).expect("logits");
         });
         let vgae = Vgae::new(&VgaeArch::of_size(size), num_ids, Device::Cpu);
         let semantic = VgaeSemantic::of_size(size);
         cost(&format!("vgae {size:?} training"), &VgaeTrainee::new(&vgae, &semantic, None), &prepared.train);
         report(&format!("vgae {size:?} inference"), || {
-            score::errors(&vgae, &mut loader, &prepared.train, &pool, BATCH).expect("scores");
+            let mut evaluator = Evaluator::of_passes(&mut loader, &mut silent, BATCH, "vgae", 1);
+            score::errors(&vgae, &mut evaluator, &prepared.train, &pool).expect("scores");
         });
     }
 }
 
 fn cost(what: &str, trainee: &dyn Trainee, set: &GraphSet) {
     let trainable = trainee.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad());
-    let config = AdamConfig::new(1e-3, WeightDecay::Decoupled(1e-4));
+    let config = AdamConfig::new(1e-3, WeightDecay::L2(1e-4));
     let mut adam = Adam::new(trainable, config).expect("optimiser");
-    let mut stepper = Stepper::new(BATCH as u32, BATCH as u32, 1.0);
+    let mut stepper = Stepper::new(BATCH as u32, BATCH as u32, 1.0, trainee.variables());
     let mut loader = Loader::new(Device::Cpu);
     let stride = (set.len() / (BATCH * STEPS)).max(1);
     let chosen: Vec<u32> = (0..set.len() as u32).step_by(stride).take(BATCH * STEPS).collect();
     report(what, || {
         for part in chosen.chunks(BATCH) {
-            let _ = stepper.step(trainee, &mut adam, &mut loader, set, part, &mut Silent).expect("step");
+            let _ =
+                stepper.step(trainee, &mut adam, &mut loader, set, part, &|| {}, &mut Silent).expect("step");
         }
     });
 }

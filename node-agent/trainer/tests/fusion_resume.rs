@@ -6,12 +6,12 @@ use tch::{Device, Kind, Tensor};
 use trainer::checkpoint::CheckpointFolder;
 use trainer::phase::fusion::learn::{FusionProgress, Learner};
 use trainer::phase::fusion::scaling::{Scaling, States};
-use trainer::phase::fusion::states::RawStates;
+use trainer::phase::fusion::states::{ROW_WIDTH, RawStates};
 
 fn states(n: i64) -> (States, States) {
-    let rows = Tensor::rand([n, 15], (Kind::Float, Device::Cpu));
-    let labels: Vec<u8> = (0..n).map(|i| u8::from(i % 7 == 0)).collect();
-    let raw = RawStates::new(rows, Some(labels)).unwrap();
+    let rows = Tensor::rand([n, ROW_WIDTH], (Kind::Float, Device::Cpu));
+    let truth = (0..n).map(|i| Some(u8::from(i % 7 == 0))).collect();
+    let raw = RawStates::new(&rows, truth).unwrap();
     let scaling = Scaling::fit(&raw).unwrap();
     (scaling.apply(&raw, Device::Cpu), scaling.apply(&raw, Device::Cpu))
 }

@@ -165,7 +165,14 @@ fn a_stopped_and_resumed_teacher_has_the_same_bytes() {
     let epochs =
         |ended: &Ended| ended.frames.iter().filter(|f| matches!(f, FromTrainer::Checkpoint { .. })).count();
     assert!(epochs(&resumed) < epochs(&straight), "nothing was taken over from the checkpoint");
-    for file in ["vgae.safetensors", "gat.safetensors", "metrics.json", "best_teacher_model_sample.pth"] {
+    let files = [
+        "vgae.safetensors",
+        "gat.safetensors",
+        "model.json",
+        "metrics.json",
+        "best_teacher_model_sample.pth",
+    ];
+    for file in files {
         let read = |scratch: &str| std::fs::read(place.out(scratch).join(file)).unwrap();
         assert!(read("straight") == read("second"), "{file} differs");
     }

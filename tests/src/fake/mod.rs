@@ -124,7 +124,7 @@ impl Trainer {
             epoch: model.epoch,
             epochs: self.script.epochs,
             fraction: 1.0,
-            loss: model.loss(),
+            loss: Some(model.loss()),
             metrics: BTreeMap::new(),
             graphs_per_s: 1_000.0,
             eta_ms: Some(u64::from(self.script.epochs - model.epoch) * self.script.epoch_ms),

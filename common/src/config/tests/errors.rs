@@ -122,6 +122,7 @@ fn values_that_contradict_each_other_are_refused() {
         ("fusion.epsilon_end=0.95", at_fusion),
         ("fusion.replay_size=10", at_fusion),
         ("data.split.val_fraction=0.9", "training.data.split."),
+        ("data.stride=50", "training.data.split.kind"),
         ("models.gat.large.heads=0", "training.models.gat.large.heads"),
         ("models.vgae.small.encoder=[]", "training.models.vgae.small.encoder"),
         ("fusion.states_from=teacher", "pipeline.phases.fusion.depends_on"),
@@ -139,6 +140,18 @@ fn values_that_contradict_each_other_are_refused() {
         flags(&["fusion.states_from=teacher", "pipeline.phases.fusion.depends_on=[teacher, student]"])
             .is_ok()
     );
+}
+
+#[test]
+fn overlapping_windows_need_an_embargo_as_long_as_the_overlap() {
+    let problem = |flags: Vec<&'static str>| only(&Sources { flags, ..Sources::default() });
+    let random = problem(vec!["data.stride=30"]);
+    assert!(random.message.contains("contiguous with embargo_windows 3"), "{random}");
+    let short = problem(vec!["data.stride=30", "data.split.kind=contiguous", "data.split.embargo_windows=2"]);
+    assert_eq!(short.key, "training.data.split.embargo_windows");
+    assert!(short.message.contains("at least 3"), "{short}");
+    let long = ["data.stride=30", "data.split.kind=contiguous", "data.split.embargo_windows=3"];
+    assert!(flags(&long).is_ok());
 }
 
 #[test]

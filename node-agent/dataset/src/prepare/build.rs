@@ -13,7 +13,7 @@ use crate::frames::Frames;
 use crate::graph::{CaptureBuilder, IdSpace};
 use crate::graph_set::{CaptureInfo, GraphSet};
 use crate::layout::CaptureFile;
-use crate::read::{ReadReport, read_capture};
+use crate::read::{ReadOptions, ReadReport, read_capture};
 use crate::vocabulary::Vocabulary;
 
 /// One capture's graphs.
@@ -76,6 +76,7 @@ impl<'a> Counter<'a> {
 /// What all captures of one preparation share.
 pub(super) struct Source<'a> {
     pub(super) config: &'a PrepareConfig,
+    pub(super) read: &'a ReadOptions,
     pub(super) digest: &'a DatasetDigest,
     pub(super) counter: &'a Counter<'a>,
 }
@@ -137,7 +138,7 @@ impl Source<'_> {
         };
         let mut builder = CaptureBuilder::new(&self.config.window, ids, capture);
         let mut seen = SeenIds::default();
-        let read = read_capture(file, &self.config.read, &mut |frames| {
+        let read = read_capture(file, self.read, &mut |frames| {
             seen.add(frames);
             builder.push(frames)
         })?;

@@ -42,16 +42,17 @@ pub struct PrepareConfig {
     pub vocabulary: VocabularyScope,
     pub copies: Copies,
     pub split: SplitConfig,
-    pub read: ReadOptions,
 }
 
 /// What does not change the result.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PrepareTuning {
     /// Folder for prepared graphs and file digests; none = nothing is kept. Safe to share between processes.
     pub cache_dir: Option<PathBuf>,
     /// Captures worked on at once; 0 = one per core.
     pub threads: usize,
+    /// How much damage a capture may have before it is refused: decides whether there is a result, not which.
+    pub read: ReadOptions,
 }
 
 /// How far preparation is.
@@ -109,6 +110,14 @@ pub struct PrepareReport {
     pub from_cache: bool,
 }
 
+impl PrepareReport {
+    /// True if every capture that was read has no more bad lines than `budget` lets pass.
+    fn within(&self, budget: &ReadOptions) -> bool {
+        let reads = self.captures.iter().filter_map(|capture| capture.read.as_ref());
+        reads.into_iter().all(|read| budget.allows(read.bad_lines, read.rows))
+    }
+}
+
 /// Everything a phase trains and tests on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
@@ -131,7 +140,7 @@ pub fn prepare(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Prepared> {
     config.window.validate()?;
-    config.split.validate()?;
+    config.split.validate(&config.window)?;
     if layout.train.is_empty() {
         return Err(DataError::NoTraining { dataset: layout.dataset.clone() });
     }
@@ -150,12 +159,14 @@ pub fn prepare(
             e => Err(e),
         })?;
         let key = cache::key(&digest, config);
-        if let Some(mut prepared) = cache.as_ref().and_then(|cache| cache.load(&key)) {
+        let kept = cache.as_ref().and_then(|cache| cache.load(&key));
+        // An entry made under a wider budget of bad lines is read again, to be refused with its reason.
+        if let Some(mut prepared) = kept.filter(|kept| kept.report.within(&tuning.read)) {
             prepared.report.from_cache = true;
             prepared.report.warnings.extend(warnings);
             return Ok(prepared);
         }
-        let mut prepared = prepare_anew(layout, config, &digest, key, progress)?;
+        let mut prepared = prepare_anew(layout, config, &tuning.read, &digest, key, progress)?;
         if let Some(Err(e)) = cache.map(|cache| cache.save(&key, &prepared)) {
             warnings.push(format!("prepared graphs were not kept: {e}"));
         }
@@ -167,12 +178,13 @@ pub fn prepare(
 fn prepare_anew(
     layout: &Layout,
     config: &PrepareConfig,
+    read: &ReadOptions,
     digest: &DatasetDigest,
     key: ContentDigest,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Prepared> {
     let counter = Counter::new(layout.len(), progress);
-    let source = Source { config, digest, counter: &counter };
+    let source = Source { config, read, digest, counter: &counter };
     let mut captures = Vec::new();
     let training = training_captures(layout, &source, &mut captures)?;
     let (vocabulary, train) = source.number_ids(training)?;

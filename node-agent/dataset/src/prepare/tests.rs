@@ -106,9 +106,11 @@ fn threads_and_cache_do_not_change_the_result() {
     let root = tempfile::tempdir().unwrap();
     let layout = small_dataset(root.path());
     let config = PrepareConfig::default();
-    let one = run(&layout, &config, &PrepareTuning { threads: 1, cache_dir: None }).unwrap();
+    let one =
+        run(&layout, &config, &PrepareTuning { threads: 1, cache_dir: None, ..PrepareTuning::default() })
+            .unwrap();
     let cache_dir = Some(root.path().join("cache"));
-    let tuning = PrepareTuning { threads: 3, cache_dir: cache_dir.clone() };
+    let tuning = PrepareTuning { threads: 3, cache_dir: cache_dir.clone(), ..PrepareTuning::default() };
     let first = run(&layout, &config, &tuning).unwrap();
     assert_eq!(first, one);
     let mut cached = run(&layout, &config, &tuning).unwrap();
@@ -129,7 +131,8 @@ fn threads_and_cache_do_not_change_the_result() {
 fn a_damaged_cache_is_made_again() {
     let root = tempfile::tempdir().unwrap();
     let layout = small_dataset(root.path());
-    let tuning = PrepareTuning { threads: 2, cache_dir: Some(root.path().join("cache")) };
+    let tuning =
+        PrepareTuning { threads: 2, cache_dir: Some(root.path().join("cache")), ..PrepareTuning::default() };
     let first = run(&layout, &PrepareConfig::default(), &tuning).unwrap();
     let graphs = root.path().join("cache").join(first.report.key.to_string()).join("val.graphs");
     let bytes = fs::read(&graphs).unwrap();
@@ -146,7 +149,8 @@ fn preparing_the_same_thing_at_once_does_no_harm() {
     let cache_dir = root.path().join("cache");
     let results: Vec<Prepared> = std::thread::scope(|scope| {
         let one = || {
-            let tuning = PrepareTuning { threads: 1, cache_dir: Some(cache_dir.clone()) };
+            let tuning =
+                PrepareTuning { threads: 1, cache_dir: Some(cache_dir.clone()), ..PrepareTuning::default() };
             let mut prepared = run(&layout, &PrepareConfig::default(), &tuning).unwrap();
             prepared.report.from_cache = false;
             prepared
@@ -165,14 +169,18 @@ fn a_cache_that_cannot_be_written_is_a_warning() {
     let root = tempfile::tempdir().unwrap();
     let layout = small_dataset(root.path());
     fs::write(root.path().join("blocked"), "a file, not a folder").unwrap();
-    let tuning = PrepareTuning { threads: 1, cache_dir: Some(root.path().join("blocked/cache")) };
+    let tuning = PrepareTuning {
+        threads: 1,
+        cache_dir: Some(root.path().join("blocked/cache")),
+        ..PrepareTuning::default()
+    };
     let prepared = run(&layout, &PrepareConfig::default(), &tuning).unwrap();
     assert!(prepared.report.warnings[0].contains("no cache"), "{:?}", prepared.report.warnings);
 
     let cache_dir = root.path().join("cache");
     fs::create_dir_all(cache_dir.join("file_hashes.json/in the way")).unwrap();
     fs::write(cache_dir.join(prepared.report.key.to_string()), "a file in the way").unwrap();
-    let tuning = PrepareTuning { threads: 1, cache_dir: Some(cache_dir) };
+    let tuning = PrepareTuning { threads: 1, cache_dir: Some(cache_dir), ..PrepareTuning::default() };
     let again = run(&layout, &PrepareConfig::default(), &tuning).unwrap();
     assert_eq!(again.report.warnings.len(), 2, "{:?}", again.report.warnings);
     assert_eq!(again.train, prepared.train);
@@ -240,4 +248,25 @@ fn config_is_strict_and_round_trips() {
     for wrong in [r#"{"windows":{}}"#, r#"{"split":{"sede":1}}"#, r#"{"read":{"max":1}}"#] {
         assert!(serde_json::from_str::<PrepareConfig>(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_wider_budget_of_bad_lines_is_no_other_result_and_a_narrower_one_refuses_what_was_kept() {
+    let root = tempfile::tempdir().unwrap();
+    small_dataset(root.path());
+    let damaged = capture(2_500, 6, 0) + "garbage\nmore garbage\n";
+    write(root.path(), "train_01_attack_free/attack-free-2.csv", &damaged);
+    let layout = find(root.path(), "car").unwrap();
+    let cache_dir = Some(root.path().join("cache"));
+    let with = |max_bad_lines| PrepareTuning {
+        threads: 2,
+        cache_dir: cache_dir.clone(),
+        read: ReadOptions { max_bad_lines, ..ReadOptions::default() },
+    };
+    let config = PrepareConfig::default();
+    let first = run(&layout, &config, &with(2)).unwrap();
+    assert!(run(&layout, &config, &with(7)).unwrap().report.from_cache);
+    let refused = run(&layout, &config, &with(1)).unwrap_err();
+    assert!(matches!(refused, DataError::TooManyBadLines { bad: 2, max_bad_lines: 1, .. }), "{refused}");
+    assert_eq!(run(&layout, &config, &with(2)).unwrap().report.key, first.report.key);
 }

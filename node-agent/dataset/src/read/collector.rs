@@ -74,8 +74,7 @@ impl<'a> Collector<'a> {
 
     pub(super) fn finish(mut self) -> Result<ReadReport> {
         self.flush()?;
-        let all = (self.report.rows + self.report.bad_lines) as f64;
-        if self.report.bad_lines as f64 > self.options.max_bad_share * all {
+        if !self.options.allows(self.report.bad_lines, self.report.rows) {
             return Err(self.over_budget());
         }
         if self.report.rows < 2 {

@@ -23,13 +23,20 @@ pub use format::CaptureFormat;
 pub struct ReadOptions {
     /// More bad lines than this in one capture and it is refused.
     pub max_bad_lines: u64,
-    /// A larger share of bad lines (0 to 1) and it is refused.
+    /// A larger share of bad lines (0 to 1) and it is refused, be they ever so few: a thousandth by default.
     pub max_bad_share: f64,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
         Self { max_bad_lines: 20, max_bad_share: 0.001 }
+    }
+}
+
+impl ReadOptions {
+    /// True if a capture of `rows` messages may have so many bad lines.
+    pub fn allows(&self, bad_lines: u64, rows: u64) -> bool {
+        bad_lines <= self.max_bad_lines && bad_lines as f64 <= self.max_bad_share * (rows + bad_lines) as f64
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why a fit ended without a model.
 
+use std::any::Any;
+
 use thiserror::Error;
 
 use crate::checkpoint::CheckpointError;
@@ -57,6 +59,16 @@ pub fn is_out_of_memory(text: &str) -> bool {
     ["out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"]
         .iter()
         .any(|words| text.contains(words))
+}
+
+/// The message of a panic, as far as it is text.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "panic without a message".to_owned())
 }
 
 #[cfg(test)]

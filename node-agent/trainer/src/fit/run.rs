@@ -15,7 +15,7 @@ use super::progress::{Finished, FitState, PhaseProgress, Running};
 use super::sampler::epoch_order;
 use super::step::Stepper;
 use super::trainee::{copy_into, deep_copy};
-use super::{FitError, Listener, Trainee, Validation, seed};
+use super::{Evaluator, FitError, Listener, Trainee, Validation, seed};
 use crate::optim::{Adam, AdamConfig, WeightDecay};
 
 /// What a fit needs beside the model and the data.
@@ -46,11 +46,11 @@ pub struct FitSummary {
     pub epochs_run: u32,
     /// The epoch whose weights were kept.
     pub best_epoch: u32,
-    /// Its validation loss (training loss where there is nothing to validate with).
+    /// Its validation loss (training loss where there is no window to validate with).
     pub best_loss: f64,
     /// Graphs on the device at once in the end.
     pub micro_batch: u32,
-    /// Mean training loss and validation loss per epoch.
+    /// Mean training loss and validation loss per epoch; without validation windows the former twice.
     pub history: Vec<(f64, f64)>,
 }
 
@@ -93,6 +93,8 @@ struct Fitting<'a> {
     adam: Adam,
     stepper: Stepper,
     loader: Loader,
+    /// Graphs at once in validation, as memory has shown to hold.
+    eval_batch: usize,
     state: FitState,
     best: BTreeMap<String, Tensor>,
     /// Rate and remaining time: graphs of finished steps of this process and when it began.
@@ -110,7 +112,7 @@ impl<'a> Fitting<'a> {
     ) -> Result<Self, FitError> {
         let semantic = &options.semantic;
         let variables = trainee.variables();
-        let config = AdamConfig::new(semantic.lr, WeightDecay::Decoupled(semantic.weight_decay));
+        let config = AdamConfig::new(semantic.lr, WeightDecay::L2(semantic.weight_decay));
         let trainable = variables.iter().filter(|(_, tensor)| tensor.requires_grad());
         let mut adam = Adam::new(trainable.map(|(n, t)| (n.clone(), t.shallow_clone())), config)?;
         let mut state = FitState {
@@ -134,8 +136,9 @@ impl<'a> Fitting<'a> {
             data,
             options,
             adam,
-            stepper: Stepper::new(semantic.batch_size, micro_batch, semantic.grad_clip),
+            stepper: Stepper::new(semantic.batch_size, micro_batch, semantic.grad_clip, variables),
             loader: Loader::new(options.device),
+            eval_batch: options.eval_batch,
             state,
             best,
             graphs_done: 0,
@@ -159,9 +162,11 @@ impl<'a> Fitting<'a> {
         let (stepped, loss_before) = (self.state.steps_done, self.state.loss_sum);
         let mut losses = Tensor::zeros([], (tch::Kind::Double, self.options.device));
         for (number, chosen) in (0u64..).zip(order.chunks(batch_size)).skip(stepped as usize) {
-            seed::seed_torch(self.options.seed, name, &[u64::from(epoch), number]);
+            let (seed, place) = (self.options.seed, [u64::from(epoch), number]);
+            let reseed = || seed::seed_torch(seed, name, &place);
             let (trainee, set) = (self.trainee, self.data.train);
-            losses += self.stepper.step(trainee, &mut self.adam, &mut self.loader, set, chosen, listener)?;
+            let (adam, loader) = (&mut self.adam, &mut self.loader);
+            losses += self.stepper.step(trainee, adam, loader, set, chosen, &reseed, listener)?;
             self.graphs_done += chosen.len() as u64;
             let done = number + 1;
             let mean = || (loss_before + losses.double_value(&[])) / done as f64;
@@ -178,37 +183,58 @@ impl<'a> Fitting<'a> {
                 return Err(FitError::Stopped { reason: stop.reason });
             }
         }
+        self.state.steps_done = steps;
         self.state.loss_sum = loss_before + losses.double_value(&[]);
         self.refuse_divergence(steps)?;
-        self.close_epoch(steps, listener)
+        let closed = self.close_epoch(steps, listener);
+        if let Err(FitError::Stopped { .. }) = closed
+            && listener.stop_requested().is_some_and(|stop| stop.checkpoint)
+        {
+            // All steps are done: what resumes here begins with the validation.
+            progress.save(Some(self.running()), listener)?;
+        }
+        closed
     }
 
     fn close_epoch(&mut self, steps: u64, listener: &mut dyn Listener) -> Result<(), FitError> {
         let train_loss = self.state.loss_sum / steps as f64;
         let epoch = self.state.epoch;
-        let validation = if self.data.val_pool.is_empty() {
-            Validation { loss: train_loss, metrics: BTreeMap::new() }
-        } else {
-            let (set, pool) = (self.data.val, self.data.val_pool);
-            self.trainee.validate(&mut self.loader, set, pool, self.options.eval_batch)?
-        };
-        if !validation.loss.is_finite() {
-            let (model, loss) = (self.trainee.name(), validation.loss);
-            return Err(FitError::Diverged { model, epoch, step: steps, loss });
+        self.last_validation = self.validate(train_loss, steps, listener)?;
+        // Without a validation window the training loss has to do, but it is not called otherwise.
+        let watched = self.last_validation.as_ref().map_or(train_loss, |validation| validation.loss);
+        let model = self.trainee.name();
+        if !watched.is_finite() {
+            return Err(FitError::Diverged { model, epoch, step: steps, loss: watched });
         }
-        if self.state.early_stop.note(epoch, validation.loss) {
+        if self.state.early_stop.note(epoch, watched) {
             self.best = deep_copy(&self.trainee.variables());
         }
-        let model = self.trainee.name();
-        tracing::info!(model, epoch, train_loss, val_loss = validation.loss, "epoch");
-        self.state.history.push((train_loss, validation.loss));
+        let val_loss = self.last_validation.as_ref().map(|validation| validation.loss);
+        tracing::info!(model, epoch, train_loss, val_loss, "epoch");
+        self.state.history.push((train_loss, watched));
         self.state.micro_batch = self.stepper.micro_batch();
-        self.last_validation = Some(validation);
         listener.epoch(&mut || self.report(train_loss, steps, steps), true);
         self.state.epoch += 1;
         self.state.steps_done = 0;
         self.state.loss_sum = 0.0;
         Ok(())
+    }
+
+    fn validate(
+        &mut self,
+        train_loss: f64,
+        steps: u64,
+        listener: &mut dyn Listener,
+    ) -> Result<Option<Validation>, FitError> {
+        let (set, pool) = (self.data.val, self.data.val_pool);
+        if pool.is_empty() {
+            return Ok(None);
+        }
+        let news = self.report(train_loss, steps, steps);
+        let mut evaluator = Evaluator::within_epoch(&mut self.loader, listener, self.eval_batch, news);
+        let validation = self.trainee.validate(&mut evaluator, set, pool)?;
+        self.eval_batch = evaluator.batch();
+        Ok(Some(validation))
     }
 
     fn refuse_divergence(&self, step: u64) -> Result<(), FitError> {
@@ -236,7 +262,7 @@ impl<'a> Fitting<'a> {
             epoch: self.state.epoch,
             epochs,
             fraction,
-            loss,
+            loss: Some(loss),
             metrics,
             graphs_per_s: rate,
             eta_ms: (rate > 0.0).then(|| (graphs_left / rate * 1e3) as u64),

@@ -1,12 +1,14 @@
 //! One optimiser step: micro-batches, gradient accumulation, and what happens when memory runs out.
 
-use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dataset::GraphSet;
 use tch::Tensor;
 
+use super::error::panic_text;
 use super::loader::Loader;
+use super::trainee::{copy_into, deep_copy};
 use super::{FitError, Listener, Share, Trainee};
 use crate::objective::classification::mass;
 use crate::optim::Adam;
@@ -17,14 +19,22 @@ pub struct Stepper {
     micro_batch: u32,
     batch_size: u32,
     grad_clip: f64,
+    /// What a forward pass changes on its own: running statistics of batch normalisation.
+    buffers: BTreeMap<String, Tensor>,
 }
 
 impl Stepper {
-    /// `micro_batch_max` is the most graphs on the device at once.
+    /// `micro_batch_max` is the most graphs on the device at once; `variables` are those of the model.
     #[must_use]
-    pub fn new(batch_size: u32, micro_batch_max: u32, grad_clip: f64) -> Self {
+    pub fn new(
+        batch_size: u32,
+        micro_batch_max: u32,
+        grad_clip: f64,
+        variables: BTreeMap<String, Tensor>,
+    ) -> Self {
         let batch_size = batch_size.max(1);
-        Self { micro_batch: micro_batch_max.clamp(1, batch_size), batch_size, grad_clip }
+        let buffers = variables.into_iter().filter(|(_, tensor)| !tensor.requires_grad()).collect();
+        Self { micro_batch: micro_batch_max.clamp(1, batch_size), batch_size, grad_clip, buffers }
     }
 
     /// Graphs on the device at once, as it stands.
@@ -34,7 +44,8 @@ impl Stepper {
     }
 
     /// One step over `chosen`; gives the loss (detached, on the device). On out-of-memory the micro-batch is
-    /// halved and the whole step repeated.
+    /// halved and the whole step repeated as if it had never been tried: `reseed` puts the random stream to
+    /// the step's beginning before each try, and running statistics are put back.
     ///
     /// # Errors
     /// `OutOfMemory` when a single graph does not fit, else what libtorch reports.
@@ -45,10 +56,13 @@ impl Stepper {
         loader: &mut Loader,
         set: &GraphSet,
         chosen: &[u32],
+        reseed: &dyn Fn(),
         listener: &mut dyn Listener,
     ) -> Result<Tensor, FitError> {
+        let before = deep_copy(&self.buffers);
         loop {
             adam.zero_grad();
+            reseed();
             let micro_batch = self.micro_batch;
             match gradients(trainee, loader, set, chosen, micro_batch as usize) {
                 Ok(loss) => {
@@ -56,7 +70,10 @@ impl Stepper {
                     adam.step()?;
                     return Ok(loss);
                 }
-                Err(FitError::OutOfMemory { message, .. }) => self.shrink(&message, listener)?,
+                Err(FitError::OutOfMemory { message, .. }) => {
+                    copy_into(&self.buffers, &before)?;
+                    self.shrink(&message, listener)?;
+                }
                 Err(other) => return Err(other),
             }
         }
@@ -123,16 +140,6 @@ fn gradients(
         Ok(None) => Err(FitError::NothingToLearn { model: trainee.name(), why: "an empty step" }),
         Err(error) => Err(FitError::from_torch_text(&error.to_string(), micro_batch as u32)),
     }
-}
-
-/// The message of a panic, as far as it is text.
-#[must_use]
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "panic without a message".to_owned())
 }
 
 #[cfg(test)]

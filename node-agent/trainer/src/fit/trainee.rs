@@ -7,8 +7,7 @@ use dataset::GraphSet;
 use tch::Tensor;
 use tch::nn::VarStore;
 
-use super::FitError;
-use super::loader::Loader;
+use super::{Evaluator, FitError};
 use crate::batch::GraphBatch;
 
 /// Parts of the current optimiser step that a micro-batch is, each in (0, 1]: a mean over the micro-batch
@@ -49,10 +48,9 @@ pub trait Trainee {
     /// Scores that are not numbers, or what libtorch reports.
     fn validate(
         &self,
-        loader: &mut Loader,
+        evaluator: &mut Evaluator<'_>,
         set: &GraphSet,
         pool: &[u32],
-        batch_size: usize,
     ) -> Result<Validation, FitError>;
 }
 

@@ -20,5 +20,5 @@ mod threshold;
 pub use confusion::Confusion;
 pub use ranking::auc;
 pub use report::{FolderReport, LabelledReport, ModelReport, UnlabelledReport, report_folder};
-pub use scored::{MetricsError, Scored};
+pub use scored::{ByTruth, MetricsError, Scored, Truth};
 pub use threshold::{ChosenThreshold, ThresholdBasis, ThresholdRule, choose_threshold};

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::scored::check_finite;
-use super::{ChosenThreshold, Confusion, MetricsError, Scored, auc};
+use super::{ByTruth, ChosenThreshold, Confusion, MetricsError, Truth, auc};
 
-/// Figures of one folder whose windows carry labels. `None` (JSON null) = no meaning there, e.g. the
-/// recall without an attack.
+/// Figures of one folder, over its windows that carry labels. `None` (JSON null) = no meaning there, e.g.
+/// the recall without an attack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LabelledReport {
-    /// Windows judged: all of the folder, never a sample.
+    /// Windows judged: all labelled ones of the folder, never a sample.
     pub n: u64,
     pub positives: u64,
     pub threshold: f64,
@@ -23,6 +23,9 @@ pub struct LabelledReport {
     pub auc: Option<f64>,
     pub fpr: Option<f64>,
     pub confusion: Confusion,
+    /// The folder's windows without labels, where it has some: they count in none of the figures above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<UnlabelledReport>,
 }
 
 /// Figures of a folder without labels (suppress captures: frames were removed, none injected): how often
@@ -60,24 +63,19 @@ pub struct ModelReport {
     pub folders: BTreeMap<String, FolderReport>,
 }
 
-/// Judges the scores of one folder; `labels` None = the captures carry none.
+/// Judges the scores of one folder, each window with its truth.
 ///
 /// # Errors
-/// As [`Scored::new`].
-pub fn report_folder(
-    scores: &[f32],
-    labels: Option<&[u8]>,
-    threshold: f64,
-) -> Result<FolderReport, MetricsError> {
-    let Some(labels) = labels else {
-        check_finite(scores)?;
-        let n = scores.len() as u64;
-        let alarms = scores.iter().filter(|&&s| f64::from(s) > threshold).count() as u64;
-        let alarm_rate = (n > 0).then(|| alarms as f64 / n as f64);
-        return Ok(FolderReport::Unlabelled(UnlabelledReport { n, threshold, alarms, alarm_rate }));
-    };
-    let scored = Scored::new(scores, labels)?;
+/// As [`Scored::new`](super::Scored::new).
+pub fn report_folder(scores: &[f32], truth: &[Truth], threshold: f64) -> Result<FolderReport, MetricsError> {
+    check_finite(scores)?;
+    let parts = ByTruth::of(scores, truth)?;
+    if parts.labels.is_empty() {
+        return Ok(FolderReport::Unlabelled(unlabelled(scores, threshold)));
+    }
+    let scored = parts.scored()?;
     let confusion = Confusion::at(&scored, threshold);
+    let rest = &parts.unlabelled;
     Ok(FolderReport::Labelled(LabelledReport {
         n: scored.len() as u64,
         positives: scored.positives() as u64,
@@ -90,7 +88,15 @@ pub fn report_folder(
         auc: auc(&scored),
         fpr: confusion.fpr(),
         confusion,
+        unlabelled: (!rest.is_empty()).then(|| unlabelled(rest, threshold)),
     }))
+}
+
+fn unlabelled(scores: &[f32], threshold: f64) -> UnlabelledReport {
+    let n = scores.len() as u64;
+    let alarms = scores.iter().filter(|&&s| f64::from(s) > threshold).count() as u64;
+    let alarm_rate = (n > 0).then(|| alarms as f64 / n as f64);
+    UnlabelledReport { n, threshold, alarms, alarm_rate }
 }
 
 #[cfg(test)]
@@ -99,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_folder_without_labels_has_an_alarm_rate_and_no_f1() {
-        let report = report_folder(&[0.1, 0.6, 0.9, 0.5], None, 0.5).unwrap();
+        let report = report_folder(&[0.1, 0.6, 0.9, 0.5], &[None; 4], 0.5).unwrap();
         assert_eq!(report.f1(), None);
         let FolderReport::Unlabelled(r) = &report else { panic!("labels came from nowhere") };
         assert_eq!((r.n, r.alarms, r.alarm_rate), (4, 2, Some(0.5)));
@@ -109,8 +115,21 @@ mod tests {
     }
 
     #[test]
+    fn a_capture_without_labels_takes_no_figure_from_the_others_of_its_folder() {
+        let truth = [Some(0), None, Some(1), Some(1), None];
+        let report = report_folder(&[0.1, 0.6, 0.9, 0.4, 0.2], &truth, 0.5).unwrap();
+        let FolderReport::Labelled(labelled) = &report else { panic!("three windows have labels") };
+        assert_eq!((labelled.n, labelled.positives, labelled.recall), (3, 2, Some(0.5)));
+        let rest = labelled.unlabelled.as_ref().unwrap();
+        assert_eq!((rest.n, rest.alarms, rest.alarm_rate), (2, 1, Some(0.5)));
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<FolderReport>(&text).unwrap(), report);
+    }
+
+    #[test]
     fn a_labelled_folder_survives_json() {
-        let report = report_folder(&[0.1, 0.6, 0.9, 0.4], Some(&[0, 0, 1, 1]), 0.5).unwrap();
+        let truth = [Some(0), Some(0), Some(1), Some(1)];
+        let report = report_folder(&[0.1, 0.6, 0.9, 0.4], &truth, 0.5).unwrap();
         assert_eq!(report.f1(), Some(0.5));
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<FolderReport>(&text).unwrap(), report);

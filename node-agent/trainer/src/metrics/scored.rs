@@ -17,6 +17,48 @@ pub enum MetricsError {
     BadTargetFpr(f64),
 }
 
+/// Truth of a window: 1 = attack, 0 = benign, `None` where its capture carries no labels.
+pub type Truth = Option<u8>;
+
+/// Scores of windows, those with a known truth apart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ByTruth {
+    /// Scores and labels of the windows that have one.
+    pub scores: Vec<f32>,
+    pub labels: Vec<u8>,
+    /// Scores of the others.
+    pub unlabelled: Vec<f32>,
+}
+
+impl ByTruth {
+    /// # Errors
+    /// `LengthMismatch`.
+    pub fn of(scores: &[f32], truth: &[Truth]) -> Result<Self, MetricsError> {
+        if scores.len() != truth.len() {
+            return Err(MetricsError::LengthMismatch { scores: scores.len(), labels: truth.len() });
+        }
+        let mut parts = Self::default();
+        for (&score, truth) in scores.iter().zip(truth) {
+            match truth {
+                Some(label) => {
+                    parts.scores.push(score);
+                    parts.labels.push(*label);
+                }
+                None => parts.unlabelled.push(score),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The labelled windows.
+    ///
+    /// # Errors
+    /// As [`Scored::new`].
+    pub fn scored(&self) -> Result<Scored<'_>, MetricsError> {
+        Scored::new(&self.scores, &self.labels)
+    }
+}
+
 /// Scores of windows and their labels (1 = attack). Higher score = more suspicious.
 #[derive(Debug, Clone, Copy)]
 pub struct Scored<'a> {
@@ -98,6 +140,14 @@ mod tests {
             MetricsError::NotFinite { index: 1, .. }
         ));
         assert_eq!(Scored::new(&[0.1], &[2]).unwrap_err(), MetricsError::BadLabel { index: 0, value: 2 });
+    }
+
+    #[test]
+    fn windows_without_a_label_are_put_aside_and_none_is_lost() {
+        let parts = ByTruth::of(&[0.1, 0.2, 0.3], &[Some(1), None, Some(0)]).unwrap();
+        let expected = ByTruth { scores: vec![0.1, 0.3], labels: vec![1, 0], unlabelled: vec![0.2] };
+        assert_eq!(parts, expected);
+        assert!(matches!(ByTruth::of(&[0.1], &[]), Err(MetricsError::LengthMismatch { .. })));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub struct Gat {
 pub struct GatScores {
     /// Softmax of the logits, f32 `[G, 2]`; column 1 = attack.
     pub probabilities: Tensor,
+    /// Logit of attack minus logit of benign, f32 `[G]`: ranks as the probability of attack does, and still
+    /// tells windows apart where that rounds to 1.
+    pub margin: Tensor,
     /// Pooled embedding before the fully connected layers, f32 `[G, layers·heads·hidden]`.
     pub embedding: Tensor,
 }
@@ -93,8 +96,9 @@ impl Gat {
     pub fn score_batch(&self, batch: &GraphBatch) -> GatScores {
         tch::no_grad(|| {
             let embedding = self.pooled(batch, false);
-            let probabilities = self.classify(&embedding, false).softmax(-1, Kind::Float);
-            GatScores { probabilities, embedding }
+            let logits = self.classify(&embedding, false);
+            let margin = logits.select(1, 1) - logits.select(1, 0);
+            GatScores { probabilities: logits.softmax(-1, Kind::Float), margin, embedding }
         })
     }
 }

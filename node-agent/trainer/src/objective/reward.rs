@@ -27,6 +27,19 @@ pub fn fused_score(gat: &Tensor, anomaly: &Tensor, alpha: &Tensor) -> Tensor {
     anomaly + alpha * (gat - anomaly)
 }
 
+/// Logit of `α·g + (1-α)·a` from the logits of g and a, f64, shapes broadcast: the fused score for ranking.
+///
+/// ln(α·σ(m) + (1-α)·σ(d)) - ln(α·σ(-m) + (1-α)·σ(-d)), each logarithm taken without leaving log space, so
+/// that windows stay apart where the score itself rounds to 0 or 1. α = 1 gives m, α = 0 gives d.
+pub fn fused_logit(gat_margin: &Tensor, anomaly_margin: &Tensor, alpha: &Tensor) -> Tensor {
+    let (m, d) = (gat_margin.to_kind(Kind::Double), anomaly_margin.to_kind(Kind::Double));
+    let alpha = alpha.to_kind(Kind::Double);
+    let rest: Tensor = 1.0 - &alpha;
+    let (alpha, rest) = (alpha.log(), rest.log());
+    let side = |m: &Tensor, d: &Tensor| (&alpha + m.log_sigmoid()).logaddexp(&(&rest + d.log_sigmoid()));
+    side(&m, &d) - side(&-m, &-d)
+}
+
 /// Earnings of the decisions with fused scores `fused` (f32, in [0, 1]) on windows labelled `labels` (f32,
 /// 1 = attack), element by element.
 pub fn reward(fused: &Tensor, labels: &Tensor) -> Tensor {
@@ -79,6 +92,22 @@ mod tests {
         let got: Vec<f32> = Vec::try_from(&f).unwrap();
         for (got, expected) in got.iter().zip([0.9, 0.1, 0.3]) {
             assert!((got - expected).abs() < 1e-6, "{got} != {expected}");
+        }
+    }
+
+    #[test]
+    fn the_fused_logit_is_that_of_the_fused_score_and_never_saturates() {
+        let (m, d) = (tensor(&[0.3, -2.0, 1.5]), tensor(&[1.0, 0.5, -0.25]));
+        let alpha = tensor(&[0.0, 0.25, 1.0]);
+        let fused = fused_score(&m.sigmoid(), &d.sigmoid(), &alpha);
+        let gap = (fused_logit(&m, &d, &alpha).sigmoid() - fused).abs().max();
+        assert!(gap.double_value(&[]) < 1e-6);
+        // Both detectors are surer than f32 can say of a probability, one window a little more than the other.
+        let sure = fused_logit(&tensor(&[40.0, 41.0]), &tensor(&[300.0, 900.0]), &tensor(&[0.5, 0.5]));
+        assert!(sure.double_value(&[1]) > sure.double_value(&[0]) + 0.5, "{sure:?}");
+        for (alpha, expected) in [(0.0, 300.0), (1.0, 40.0)] {
+            let one = fused_logit(&tensor(&[40.0]), &tensor(&[300.0]), &tensor(&[alpha]));
+            assert!((one.double_value(&[0]) - expected).abs() < 1e-9);
         }
     }
 

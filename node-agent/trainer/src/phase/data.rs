@@ -9,6 +9,12 @@ use dataset::{
 
 use super::{Job, PhaseError};
 use crate::fit::Listener;
+use crate::metrics::Truth;
+
+/// Name of the validation split in reports.
+pub const VALIDATION: &str = "val";
+/// Name of the training split there.
+pub const TRAINING: &str = "train";
 
 /// Prepares the job's captures, or takes them from the cache.
 ///
@@ -26,11 +32,24 @@ pub fn prepare(job: &Job, listener: &mut dyn Listener) -> Result<Prepared, Phase
         }
     };
     let layout = layout::find(root, &name)?;
-    let tuning =
-        PrepareTuning { cache_dir: Some(job.cache_dir.clone()), threads: job.tuning.workers.max(1) as usize };
+    let tuning = PrepareTuning {
+        cache_dir: Some(job.cache_dir.clone()),
+        threads: job.tuning.workers.max(1) as usize,
+        read: ReadOptions {
+            max_bad_lines: job.tuning.bad_lines_per_file_max.into(),
+            ..ReadOptions::default()
+        },
+    };
     let prepared = dataset::prepare(&layout, &prepare_config(job.semantic.data()), &tuning, &|_| {})?;
     for warning in &prepared.report.warnings {
         tracing::warn!("{warning}");
+    }
+    for (folder, set) in &prepared.tests {
+        let labelled = truth(set).iter().flatten().count();
+        if labelled > 0 && labelled < set.len() {
+            let unlabelled = set.len() - labelled;
+            tracing::warn!(folder, labelled, unlabelled, "figures are of the labelled windows only");
+        }
     }
     let report = &prepared.report;
     tracing::info!(
@@ -72,7 +91,6 @@ pub fn prepare_config(data: &sem::DataSemantic) -> PrepareConfig {
             val_fraction: data.split.val_fraction,
             seed: data.split.seed,
         },
-        read: ReadOptions::default(),
     }
 }
 
@@ -93,8 +111,17 @@ pub fn pool_for(set: &GraphSet, train_on: sem::TrainOn) -> Vec<u32> {
     }
 }
 
-/// Labels of a set, or none if its captures carry none (frames were removed, nothing was injected).
+/// Truth of every window: none where its capture carries no labels (frames were removed, nothing was
+/// injected; or a log nobody has labelled).
 #[must_use]
-pub fn labels(set: &GraphSet) -> Option<&[u8]> {
-    set.has_labels().then_some(set.label.as_slice())
+pub fn truth(set: &GraphSet) -> Vec<Truth> {
+    let known = |&capture: &u32| set.captures[capture as usize].has_labels;
+    set.capture.iter().zip(&set.label).map(|(capture, &label)| known(capture).then_some(label)).collect()
+}
+
+/// What thresholds are chosen on and combiners compared by: validation, or training where there is no
+/// validation window. With the name that its figures go by in reports.
+#[must_use]
+pub fn calibration(prepared: &Prepared) -> (&'static str, &GraphSet) {
+    if prepared.val.is_empty() { (TRAINING, &prepared.train) } else { (VALIDATION, &prepared.val) }
 }

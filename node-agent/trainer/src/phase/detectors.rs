@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use common::config::semantic::{GatSemantic, KdSemantic, StudentSemantic, TeacherSemantic, VgaeSemantic};
+use common::config::semantic::{
+    GatSemantic, KdSemantic, StudentSemantic, TeacherSemantic, TrainOn, VgaeSemantic,
+};
 use common::ids::Phase;
 use common::trainer_protocol::Stage;
 use dataset::{GraphSet, Prepared};
@@ -16,13 +18,10 @@ use super::{PhaseError, data, output, score};
 use crate::fit::loader::Loader;
 use crate::fit::progress::PhaseProgress;
 use crate::fit::{FitSummary, Listener, TrainData, fit, seed, trainee};
-use crate::metrics::{ModelReport, Scored, ThresholdRule, choose_threshold, report_folder};
+use crate::metrics::{ByTruth, ModelReport, ThresholdRule, choose_threshold, report_folder};
 use crate::nn::gat::Gat;
 use crate::nn::parameter_count;
 use crate::nn::vgae::Vgae;
-
-/// Name of the validation split in reports.
-pub const VALIDATION: &str = "val";
 
 /// What both phases have in common.
 struct Pair<'a> {
@@ -81,8 +80,8 @@ fn train(
 
     listener.stage(Stage::Evaluating);
     let _span = tracing::info_span!("evaluating").entered();
-    let (scale, vgae_report) = judge_vgae(job, pair, &vgae, &prepared)?;
-    let gat_report = judge_gat(job, pair, &gat, &prepared)?;
+    let (scale, vgae_report) = judge_vgae(job, pair, &vgae, &prepared, listener)?;
+    let gat_report = judge_gat(job, pair, &gat, &prepared, listener)?;
     let file = ModelFile {
         schema: MODEL_SCHEMA,
         dataset: job.dataset.clone(),
@@ -118,10 +117,14 @@ fn train_vgae(
     let _span = tracing::info_span!("vgae").entered();
     seed::seed_torch(pair.seed, "vgae.init", &[]);
     let vgae = Vgae::new(&pair.vgae.arch, num_ids, job.device);
-    let mut loader = Loader::new(job.device);
-    let teaching = teacher.zip(pair.kd).map(|(teacher, kd)| {
-        VgaeTeaching::new(kd, &teacher.vgae, &vgae, &mut loader, &prepared.train, job.eval_batch())
-    });
+    let teaching = match teacher.zip(pair.kd) {
+        None => None,
+        Some((teacher, kd)) => {
+            let mut loader = Loader::new(job.device);
+            let mut evaluator = job.evaluator(&mut loader, listener, "vgae of the teacher", 1);
+            Some(VgaeTeaching::new(kd, &teacher.vgae, &vgae, &mut evaluator, &prepared.train)?)
+        }
+    };
     let train_pool = data::pool_for(&prepared.train, pair.vgae.train_on);
     let val_pool = data::pool_for(&prepared.val, pair.vgae.train_on);
     let data = train_data(prepared, &train_pool, &val_pool);
@@ -142,13 +145,16 @@ fn train_gat(
     let _span = tracing::info_span!("gat").entered();
     seed::seed_torch(pair.seed, "gat.init", &[]);
     let gat = Gat::new(&pair.gat.arch, num_ids, job.device);
-    let mut loader = Loader::new(job.device);
     let (train_pool, val_pool) = (data::everything(&prepared.train), data::everything(&prepared.val));
-    let teaching = teacher.zip(pair.kd).map(|(teacher, kd)| {
-        let batch = job.eval_batch();
-        let logits = score::gat_logits(&teacher.gat, &mut loader, &prepared.train, &train_pool, batch);
-        GatTeaching { kd, logits }
-    });
+    let teaching = match teacher.zip(pair.kd) {
+        None => None,
+        Some((teacher, kd)) => {
+            let mut loader = Loader::new(job.device);
+            let mut evaluator = job.evaluator(&mut loader, listener, "gat of the teacher", 1);
+            let logits = score::gat_logits(&teacher.gat, &mut evaluator, &prepared.train, &train_pool)?;
+            Some(GatTeaching { kd, logits })
+        }
+    };
     let data = train_data(prepared, &train_pool, &val_pool);
     let options = job.fit_options(&pair.gat.fit, pair.seed);
     let trainee = GatTrainee::new(&gat, pair.gat, &prepared.train.label, teaching);
@@ -165,23 +171,30 @@ fn judge_vgae(
     pair: &Pair<'_>,
     vgae: &Vgae,
     prepared: &Prepared,
+    listener: &mut dyn Listener,
 ) -> Result<(AnomalyScale, ModelReport), PhaseError> {
     let mut loader = Loader::new(job.device);
-    let batch = job.eval_batch();
-    let benign = data::pool_for(&prepared.train, common::config::semantic::TrainOn::Benign);
-    let scale = AnomalyScale::fit(&score::errors(vgae, &mut loader, &prepared.train, &benign, batch)?);
+    let mut evaluator = job.evaluator(&mut loader, listener, "vgae", prepared.tests.len() + 2);
+    let benign = data::pool_for(&prepared.train, TrainOn::Benign);
+    let scale = AnomalyScale::fit(&score::errors(vgae, &mut evaluator, &prepared.train, &benign)?);
     let report = judge(prepared, ThresholdRule::from(&pair.vgae.threshold), |set| {
-        let errors = score::errors(vgae, &mut loader, set, &data::everything(set), batch)?;
+        let errors = score::errors(vgae, &mut evaluator, set, &data::everything(set))?;
         Ok(scale.scores(&errors))
     })?;
     Ok((scale, report))
 }
 
-fn judge_gat(job: &Job, pair: &Pair<'_>, gat: &Gat, prepared: &Prepared) -> Result<ModelReport, PhaseError> {
+fn judge_gat(
+    job: &Job,
+    pair: &Pair<'_>,
+    gat: &Gat,
+    prepared: &Prepared,
+    listener: &mut dyn Listener,
+) -> Result<ModelReport, PhaseError> {
     let mut loader = Loader::new(job.device);
-    let batch = job.eval_batch();
+    let mut evaluator = job.evaluator(&mut loader, listener, "gat", prepared.tests.len() + 1);
     judge(prepared, ThresholdRule::from(&pair.gat.threshold), |set| {
-        Ok(score::attack_probabilities(gat, &mut loader, set, batch)?)
+        Ok(score::attack_margins(gat, &mut evaluator, set)?)
     })
 }
 
@@ -191,13 +204,15 @@ fn judge(
     rule: ThresholdRule,
     mut scores: impl FnMut(&GraphSet) -> Result<Vec<f32>, PhaseError>,
 ) -> Result<ModelReport, PhaseError> {
-    let calibration = if prepared.val.is_empty() { &prepared.train } else { &prepared.val };
-    let on_val = scores(calibration)?;
-    let threshold = choose_threshold(&Scored::new(&on_val, &calibration.label)?, rule)?;
-    let report = report_folder(&on_val, Some(&calibration.label), threshold.value)?;
-    let mut folders = BTreeMap::from([(VALIDATION.to_owned(), report)]);
+    let (name, calibration) = data::calibration(prepared);
+    let of_calibration = scores(calibration)?;
+    let truth = data::truth(calibration);
+    let known = ByTruth::of(&of_calibration, &truth)?;
+    let threshold = choose_threshold(&known.scored()?, rule)?;
+    let report = report_folder(&of_calibration, &truth, threshold.value)?;
+    let mut folders = BTreeMap::from([(name.to_owned(), report)]);
     for (folder, set) in &prepared.tests {
-        let report = report_folder(&scores(set)?, data::labels(set), threshold.value)?;
+        let report = report_folder(&scores(set)?, &data::truth(set), threshold.value)?;
         folders.insert(folder.clone(), report);
     }
     Ok(ModelReport { threshold, folders })

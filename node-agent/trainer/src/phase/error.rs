@@ -35,7 +35,7 @@ pub enum PhaseError {
     #[error(transparent)]
     Fit(#[from] FitError),
     #[error(transparent)]
-    Fusion(#[from] FusionError),
+    Fusion(FusionError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     #[error(transparent)]
@@ -45,6 +45,15 @@ pub enum PhaseError {
 impl From<tch::TchError> for PhaseError {
     fn from(error: tch::TchError) -> Self {
         Self::Fit(error.into())
+    }
+}
+
+impl From<FusionError> for PhaseError {
+    fn from(error: FusionError) -> Self {
+        match error {
+            FusionError::Fit(error) => Self::Fit(error),
+            error => Self::Fusion(error),
+        }
     }
 }
 
@@ -76,10 +85,13 @@ impl PhaseError {
             | Self::Vocabulary { .. }
             | Self::Fit(FitError::NothingToLearn { .. })
             | Self::Fusion(FusionError::NoStates(_)) => FailureKind::UserError,
-            Self::Fit(FitError::Diverged { .. })
-            | Self::Fusion(FusionError::Diverged { .. } | FusionError::NotFinite { .. }) => {
-                FailureKind::Diverged
-            }
+            Self::Fit(FitError::Diverged { .. } | FitError::Metrics(MetricsError::NotFinite { .. }))
+            | Self::Metrics(MetricsError::NotFinite { .. })
+            | Self::Fusion(
+                FusionError::Diverged { .. }
+                | FusionError::NotFinite { .. }
+                | FusionError::Metrics(MetricsError::NotFinite { .. }),
+            ) => FailureKind::Diverged,
             Self::Fit(FitError::OutOfMemory { .. }) => FailureKind::OutOfMemory,
             Self::Fusion(FusionError::Torch(error))
                 if crate::fit::error::is_out_of_memory(&error.to_string()) =>
@@ -94,5 +106,24 @@ impl PhaseError {
             | Self::Metrics(_)
             | Self::Pth(_) => FailureKind::Internal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_that_are_no_numbers_are_a_diverged_model_wherever_they_are_met() {
+        let not_finite = || MetricsError::NotFinite { index: 3, value: f32::NAN };
+        let errors = [
+            PhaseError::Metrics(not_finite()),
+            PhaseError::Fit(FitError::Metrics(not_finite())),
+            PhaseError::Fusion(FusionError::Metrics(not_finite())),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), FailureKind::Diverged, "{error}");
+        }
+        assert_eq!(PhaseError::Metrics(MetricsError::Empty).kind(), FailureKind::Internal);
     }
 }

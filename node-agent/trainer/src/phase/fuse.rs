@@ -16,16 +16,16 @@ use super::fusion::baselines::{Logistic, WeightedAverage};
 use super::fusion::learn::{EpisodeNews, FusionProgress, Learner};
 use super::fusion::report::{Combiner, FusionReport, judge};
 use super::fusion::scaling::{Scaling, States};
-use super::fusion::states::{RawStates, state_rows};
+use super::fusion::states::{ROW_WIDTH, RawStates, state_rows};
 use super::job::{Job, Outcome};
 use super::model_file::{self, LoadedPair, MODEL_SCHEMA};
-use super::{PhaseError, data, output, score};
+use super::{PhaseError, data, output};
 use crate::checkpoint::{self, CheckpointFolder, Loaded, Snapshot};
 use crate::fit::loader::Loader;
 use crate::fit::{FitError, Listener, seed, trainee};
 use crate::metrics::ChosenThreshold;
 use crate::nn::parameter_count;
-use crate::nn::qnet::{QNet, STATE_WIDTH};
+use crate::nn::qnet::QNet;
 
 /// Name of the agent's weights.
 pub const DQN: &str = "dqn.safetensors";
@@ -43,7 +43,7 @@ struct FusionFile {
     arch: common::config::semantic::DqnArch,
     parameters: i64,
     scaling: Scaling,
-    /// An attack iff α·g + (1−α)·a is above it.
+    /// An attack iff the logit of α·g + (1−α)·a is above it.
     threshold: ChosenThreshold,
     weighted_average: f64,
     episodes_run: u32,
@@ -60,7 +60,9 @@ struct Header {
 struct AllStates {
     scaling: Scaling,
     train: States,
+    /// What the agent is validated with, and its name in reports.
     val: States,
+    val_name: &'static str,
     tests: BTreeMap<String, States>,
 }
 
@@ -79,7 +81,7 @@ pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) ->
     pair.check_vocabulary(&prepared.vocabulary, parent_dir)?;
 
     listener.stage(Stage::Training);
-    let states = all_states(job, semantic, &pair, &prepared)?;
+    let states = all_states(job, semantic, &pair, &prepared, listener)?;
     let fingerprint =
         job.fingerprint(&prepared.report.key.to_string(), std::slice::from_ref(&pair.digest))?;
     let (net, episodes_run) = learn(job, semantic, &states, &fingerprint, listener)?;
@@ -94,7 +96,7 @@ pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) ->
         Combiner::GatOnly,
         Combiner::VgaeOnly,
     ];
-    let report = judge(&combiners, &states.val, &states.tests, &semantic.threshold)?;
+    let report = judge(&combiners, states.val_name, &states.val, &states.tests, &semantic.threshold)?;
     let file = FusionFile {
         schema: MODEL_SCHEMA,
         dataset: job.dataset.clone(),
@@ -118,19 +120,21 @@ fn all_states(
     semantic: &FusionSemantic,
     pair: &LoadedPair,
     prepared: &dataset::Prepared,
+    listener: &mut dyn Listener,
 ) -> Result<AllStates, PhaseError> {
     let _span = tracing::info_span!("states").entered();
     let mut loader = Loader::new(job.device);
+    let mut evaluator = job.evaluator(&mut loader, listener, "states", prepared.tests.len() + 2);
     let mut raw = |set: &GraphSet, pool: &[u32]| -> Result<RawStates, PhaseError> {
-        let rows = score::collect(&mut loader, set, pool, job.eval_batch(), STATE_WIDTH, |batch| {
+        let rows = evaluator.rows(set, pool, ROW_WIDTH, |batch| {
             state_rows(&pair.vgae.score_batch(batch), &pair.gat.score_batch(batch))
-        });
-        let labels = data::labels(set).map(|all| pool.iter().map(|&graph| all[graph as usize]).collect());
-        Ok(RawStates::new(rows, labels)?)
+        })?;
+        let all = data::truth(set);
+        Ok(RawStates::new(&rows, pool.iter().map(|&graph| all[graph as usize]).collect())?)
     };
     let train_pool = sample(&prepared.train, semantic.train_states_max, semantic.seed, "states.train");
     // Without a validation window the training states have to do: better a biased threshold than none.
-    let val_set = if prepared.val.is_empty() { &prepared.train } else { &prepared.val };
+    let (val_name, val_set) = data::calibration(prepared);
     let val_pool = sample(val_set, semantic.val_states_max, semantic.seed, "states.val");
     let train = raw(&prepared.train, &train_pool)?;
     let val = raw(val_set, &val_pool)?;
@@ -140,7 +144,7 @@ fn all_states(
         tests.insert(folder.clone(), scaling.apply(&raw(set, &data::everything(set))?, job.device));
     }
     let (train, val) = (scaling.apply(&train, job.device), scaling.apply(&val, job.device));
-    Ok(AllStates { scaling, train, val, tests })
+    Ok(AllStates { scaling, train, val, val_name, tests })
 }
 
 /// At most `most` graphs of a set, ascending; a seeded sample beyond that.
@@ -173,7 +177,7 @@ fn learn(
             }
         }
     }
-    let every = job.tuning.checkpoint_every_epochs * semantic.validate_every_episodes.max(1);
+    let every = job.tuning.checkpoint_every_epochs.saturating_mul(semantic.validate_every_episodes.max(1));
     let began = Instant::now();
     let first = learner.progress().episodes_done;
     let mut validation = BTreeMap::new();
@@ -235,7 +239,7 @@ fn episode_report(
         epoch: news.episode,
         epochs: semantic.episodes,
         fraction: 1.0,
-        loss: news.mean_loss,
+        loss: Some(news.mean_loss),
         metrics,
         graphs_per_s: f64::from(semantic.samples_per_episode) / seconds_each.max(1e-9),
         eta_ms: Some((left * seconds_each * 1e3) as u64),

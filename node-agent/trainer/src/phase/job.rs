@@ -10,10 +10,11 @@ use sha2::{Digest, Sha256};
 use tch::Device;
 
 use super::{PhaseError, detectors, fuse};
-use crate::fit::{FitOptions, Listener};
+use crate::fit::loader::Loader;
+use crate::fit::{Evaluator, FitOptions, Listener};
 
 /// Raised when the mathematics of a phase changes, so that no checkpoint of the older one is resumed.
-pub const MATHEMATICS_VERSION: u32 = 1;
+pub const MATHEMATICS_VERSION: u32 = 2;
 /// Graphs per evaluation batch.
 const EVAL_BATCH_CPU: u32 = 128;
 const EVAL_BATCH_CUDA: u32 = 2048;
@@ -113,6 +114,17 @@ impl Job {
     pub fn eval_batch(&self) -> usize {
         let usual = if self.device.is_cuda() { EVAL_BATCH_CUDA } else { EVAL_BATCH_CPU };
         usual.min(self.tuning.micro_batch_max.max(1)) as usize
+    }
+
+    /// For `passes` passes of the named model over folders.
+    pub fn evaluator<'a>(
+        &self,
+        loader: &'a mut Loader,
+        listener: &'a mut dyn Listener,
+        model: &str,
+        passes: usize,
+    ) -> Evaluator<'a> {
+        Evaluator::of_passes(loader, listener, self.eval_batch(), model, passes)
     }
 
     #[must_use]

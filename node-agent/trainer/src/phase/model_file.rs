@@ -19,7 +19,7 @@ use crate::nn::gat::Gat;
 use crate::nn::vgae::Vgae;
 
 /// Raised when an older reader could misunderstand the file.
-pub const MODEL_SCHEMA: u32 = 1;
+pub const MODEL_SCHEMA: u32 = 2;
 /// Names of the files of a pair.
 pub const MODEL: &str = "model.json";
 pub const METRICS: &str = "metrics.json";
@@ -54,7 +54,7 @@ pub struct VgaePart {
 pub struct GatPart {
     pub arch: GatArch,
     pub parameters: i64,
-    /// An attack iff the attack probability is above it.
+    /// An attack iff the logit of attack minus the logit of benign is above it.
     pub threshold: ChosenThreshold,
     pub fit: FitSummary,
 }

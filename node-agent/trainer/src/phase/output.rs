@@ -83,6 +83,10 @@ pub fn flatten(model: &str, report: &ModelReport, into: &mut BTreeMap<String, f6
                 put("mcc", Some(r.mcc));
                 put("auc", r.auc);
                 put("fpr", r.fpr);
+                if let Some(rest) = &r.unlabelled {
+                    put("unlabelled_n", Some(rest.n as f64));
+                    put("unlabelled_alarm_rate", rest.alarm_rate);
+                }
             }
             FolderReport::Unlabelled(r) => {
                 put("n", Some(r.n as f64));

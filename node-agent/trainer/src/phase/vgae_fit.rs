@@ -8,8 +8,7 @@ use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
 use crate::batch::GraphBatch;
-use crate::fit::loader::Loader;
-use crate::fit::{FitError, Share, Trainee, Validation, trainee};
+use crate::fit::{Evaluator, FitError, Share, Trainee, Validation, trainee};
 use crate::nn::init::Linear;
 use crate::nn::vgae::Vgae;
 use crate::objective::kd::{VgaeTargets, imitation_loss, mix};
@@ -33,35 +32,38 @@ pub struct VgaeTeaching<'a> {
 #[derive(Debug)]
 struct Cache<'a> {
     set: &'a GraphSet,
-    targets: VgaeTargets,
+    /// Latents and rebuilt features side by side, f32 `[nodes, latent + 10]`.
+    rows: Tensor,
+    latent: i64,
 }
 
 impl<'a> VgaeTeaching<'a> {
     /// Evaluates the teacher (evaluation mode, posterior mean) over the training set once, if that fits.
-    #[must_use]
+    ///
+    /// # Errors
+    /// As [`Evaluator::rows`].
     pub fn new(
         kd: &'a KdSemantic,
         teacher: &'a Vgae,
         student: &Vgae,
-        loader: &mut Loader,
+        evaluator: &mut Evaluator<'_>,
         train: &'a GraphSet,
-        eval_batch: usize,
-    ) -> Self {
-        let store = VarStore::new(loader.device());
+    ) -> Result<Self, FitError> {
+        let store = VarStore::new(evaluator.device());
         let (small, large) = (i64::from(student.arch.latent), i64::from(teacher.arch.latent));
         let projection = Linear::new(&(&store.root() / "projection"), small, large);
         let bytes = train.node_id.len() as i64 * (large + crate::batch::NODE_FEATURES) * 4;
-        let cache = (bytes <= CACHE_MAX_BYTES && !train.is_empty()).then(|| {
-            let (mut z, mut features) = (Vec::new(), Vec::new());
-            loader.for_each(train, &super::data::everything(train), eval_batch, |_, batch| {
+        let mut cache = None;
+        if bytes <= CACHE_MAX_BYTES && !train.is_empty() {
+            let everything = super::data::everything(train);
+            let width = large + crate::batch::NODE_FEATURES;
+            let rows = evaluator.rows(train, &everything, width, |batch| {
                 let targets = teach(teacher, batch);
-                z.push(targets.z);
-                features.push(targets.features);
-            });
-            let targets = VgaeTargets { z: Tensor::cat(&z, 0), features: Tensor::cat(&features, 0) };
-            Cache { set: train, targets }
-        });
-        Self { kd, teacher, projection, store, cache }
+                Tensor::cat(&[targets.z, targets.features], 1)
+            })?;
+            cache = Some(Cache { set: train, rows, latent: large });
+        }
+        Ok(Self { kd, teacher, projection, store, cache })
     }
 
     fn targets(&self, chosen: &[u32], batch: &GraphBatch) -> VgaeTargets {
@@ -71,9 +73,10 @@ impl<'a> VgaeTeaching<'a> {
             rows.extend(cache.set.node_range(graph as usize).map(|node| node as i64));
         }
         let rows = Tensor::from_slice(&rows).to_device(batch.x.device());
+        let rows = cache.rows.index_select(0, &rows);
         VgaeTargets {
-            z: cache.targets.z.index_select(0, &rows),
-            features: cache.targets.features.index_select(0, &rows),
+            z: rows.narrow(1, 0, cache.latent),
+            features: rows.narrow(1, cache.latent, crate::batch::NODE_FEATURES),
         }
     }
 }
@@ -133,19 +136,19 @@ impl Trainee for VgaeTrainee<'_> {
 
     fn validate(
         &self,
-        loader: &mut Loader,
+        evaluator: &mut Evaluator<'_>,
         set: &GraphSet,
         pool: &[u32],
-        batch_size: usize,
     ) -> Result<Validation, FitError> {
-        let (mut sum, mut nodes) = (Tensor::zeros([], (Kind::Double, loader.device())), 0.0);
-        loader.for_each(set, pool, batch_size, |_, batch| {
-            tch::no_grad(|| {
-                let pass = VgaePass::run(self.vgae, batch, false);
-                sum += pass.loss(self.vgae, batch, &self.semantic.loss) * batch.n_nodes as f64;
-            });
-            nodes += batch.n_nodes as f64;
-        });
-        Ok(Validation { loss: sum.f_double_value(&[])? / nodes, metrics: BTreeMap::new() })
+        // One row a batch: the loss of its nodes in sum, and how many they are.
+        let rows = evaluator.rows(set, pool, 2, |batch| {
+            let pass = VgaePass::run(self.vgae, batch, false);
+            let loss = pass.loss(self.vgae, batch, &self.semantic.loss).to_kind(Kind::Double);
+            let nodes = loss.full_like(batch.n_nodes as f64);
+            Tensor::stack(&[loss * batch.n_nodes as f64, nodes], 0).unsqueeze(0)
+        })?;
+        let sums = rows.f_sum_dim_intlist(0_i64, false, Kind::Double)?;
+        let loss = sums.f_double_value(&[0])? / sums.f_double_value(&[1])?;
+        Ok(Validation { loss, metrics: BTreeMap::new() })
     }
 }

@@ -21,7 +21,7 @@ use common::trainer_protocol::{
 use common::units::Mib;
 
 use crate::fit::StopRequest;
-use crate::fit::step::panic_text;
+use crate::fit::error::panic_text;
 use crate::phase::{self, Job, Outcome, PhaseError};
 use reporter::{Reporter, memory_now, peak_memory};
 

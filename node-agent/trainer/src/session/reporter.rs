@@ -135,7 +135,7 @@ mod tests {
             epoch: 1,
             epochs: 2,
             fraction: 0.5,
-            loss: 1.0,
+            loss: Some(1.0),
             metrics: Default::default(),
             graphs_per_s: 1.0,
             eta_ms: None,

@@ -58,6 +58,7 @@ impl Order<'_> {
                 micro_batch_max: 256,
                 memory_budget_mib: Mib(4096),
                 checkpoint_every_epochs: 1,
+                bad_lines_per_file_max: 20,
             },
             scratch_dir: self.scratch_dir.clone(),
             cache_dir: self.cache_dir.clone(),

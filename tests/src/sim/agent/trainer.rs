@@ -87,7 +87,7 @@ fn script(w: &mut World, done_epochs: u32) -> VecDeque<(u64, Act)> {
             epoch,
             epochs: EPOCHS,
             fraction: 1.0,
-            loss: 0.5,
+            loss: Some(0.5),
             metrics: Default::default(),
             graphs_per_s: 100.0,
             eta_ms: None,

@@ -38,7 +38,7 @@ impl Trainee for Scripted<'_> {
         let spoilt = self.spoilt_from.is_some_and(|epoch| self.validated.get() + 1 >= epoch);
         if spoilt { loss * f64::NAN } else { loss }
     }
-    fn validate(&self, _: &mut Loader, _: &GraphSet, _: &[u32], _: usize) -> Result<Validation, FitError> {
+    fn validate(&self, _: &mut Evaluator<'_>, _: &GraphSet, _: &[u32]) -> Result<Validation, FitError> {
         let epoch = self.validated.get();
         self.validated.set(epoch + 1);
         self.seen.borrow_mut().push(deep_copy(&self.variables()));
@@ -105,4 +105,90 @@ fn a_loss_that_is_no_number_ends_the_fit_and_leaves_the_last_checkpoint() {
 
     let mut foreign = PhaseProgress::open(&dir.path().join("other"), "g".to_owned(), Some(&newest)).unwrap();
     assert!(foreign.take_running("gat").is_none(), "a checkpoint of another job was taken");
+}
+
+/// Asks to stop, with a checkpoint, while the given epoch is validated.
+struct StopInValidation {
+    epoch: u32,
+    heard: bool,
+    checkpoints: u32,
+}
+
+impl Listener for StopInValidation {
+    fn stage(&mut self, _: common::trainer_protocol::Stage) {}
+    fn epoch(&mut self, report: &mut dyn FnMut() -> EpochReport, last_of_epoch: bool) {
+        let report = report();
+        self.heard |= report.epoch == self.epoch && report.fraction == 1.0 && !last_of_epoch;
+    }
+    fn batch_adjusted(&mut self, _: u32, _: u32, _: u32, _: &str) {}
+    fn out_of_memory(&mut self, _: u32, _: bool, _: &str) {}
+    fn checkpoint(&mut self, _: &std::path::Path, _: &str, _: u32) {
+        self.checkpoints += 1;
+    }
+    fn stop_requested(&self) -> Option<crate::fit::StopRequest> {
+        self.heard.then(|| crate::fit::StopRequest { reason: "test".to_owned(), checkpoint: true })
+    }
+}
+
+#[test]
+fn a_stop_during_validation_is_heard_and_nothing_of_the_epoch_is_lost() {
+    let set = set(12);
+    let pool: Vec<u32> = (0..12).collect();
+    let data = TrainData { train: &set, train_pool: &pool, val: &set, val_pool: &pool };
+    let semantic = GatSemantic::of_size(ModelSize::Small);
+    let options = FitOptions { checkpoint_every_epochs: 0, ..options(3, 0) };
+    let start = deep_copy(&crate::fit::trainee::named(&gat().store));
+    let from_start = || {
+        let gat = gat();
+        copy_into(&crate::fit::trainee::named(&gat.store), &start).unwrap();
+        gat
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str, from: Option<&std::path::Path>| {
+        PhaseProgress::open(&dir.path().join(name), "f".to_owned(), from).unwrap()
+    };
+    let whole = from_start();
+    let trainee = GatTrainee::new(&whole, &semantic, &set.label, None);
+    let expected = fit(&trainee, data, &options, &mut open("a", None), &mut Silent).unwrap();
+
+    let cut = from_start();
+    let trainee = GatTrainee::new(&cut, &semantic, &set.label, None);
+    let mut listener = StopInValidation { epoch: 2, heard: false, checkpoints: 0 };
+    let stopped = fit(&trainee, data, &options, &mut open("b", None), &mut listener);
+    assert!(matches!(stopped, Err(FitError::Stopped { .. })), "{stopped:?}");
+    assert_eq!(listener.checkpoints, 1);
+
+    let resumed = from_start();
+    let trainee = GatTrainee::new(&resumed, &semantic, &set.label, None);
+    let mut progress = open("c", Some(&dir.path().join("b/1")));
+    let summary = fit(&trainee, data, &options, &mut progress, &mut Silent).unwrap();
+    assert_eq!(summary, expected);
+    assert!(same(&trainee.variables(), &crate::fit::trainee::named(&whole.store)));
+}
+
+#[test]
+fn without_a_validation_window_the_training_loss_is_watched_and_not_called_val() {
+    let (gat, set) = (gat(), set(12));
+    let pool: Vec<u32> = (0..12).collect();
+    let trainee = GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None);
+    let data = TrainData { train: &set, train_pool: &pool, val: &set, val_pool: &[] };
+    struct Keeper(Vec<EpochReport>);
+    impl Listener for Keeper {
+        fn stage(&mut self, _: common::trainer_protocol::Stage) {}
+        fn epoch(&mut self, report: &mut dyn FnMut() -> EpochReport, _: bool) {
+            self.0.push(report());
+        }
+        fn batch_adjusted(&mut self, _: u32, _: u32, _: u32, _: &str) {}
+        fn out_of_memory(&mut self, _: u32, _: bool, _: &str) {}
+        fn checkpoint(&mut self, _: &std::path::Path, _: &str, _: u32) {}
+        fn stop_requested(&self) -> Option<crate::fit::StopRequest> {
+            None
+        }
+    }
+    let mut keeper = Keeper(Vec::new());
+    let dir = tempfile::tempdir().unwrap();
+    let mut progress = PhaseProgress::open(dir.path(), "f".to_owned(), None).unwrap();
+    let summary = fit(&trainee, data, &options(2, 0), &mut progress, &mut keeper).unwrap();
+    assert!(summary.history.iter().all(|(train, watched)| train == watched));
+    assert!(!keeper.0.is_empty() && keeper.0.iter().all(|r| !r.metrics.contains_key("val_loss")));
 }

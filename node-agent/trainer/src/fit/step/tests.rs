@@ -8,7 +8,7 @@ use super::*;
 use crate::batch::GraphBatch;
 use crate::fit::listener::Silent;
 use crate::fit::testing::{gat, set};
-use crate::fit::{StopRequest, Validation, trainee};
+use crate::fit::{Evaluator, StopRequest, Validation, trainee};
 use crate::nn::gat::Gat;
 use crate::optim::{AdamConfig, WeightDecay};
 use crate::phase::gat_fit::GatTrainee;
@@ -45,7 +45,7 @@ impl Trainee for Cramped<'_> {
         }
         self.inner.loss(chosen, batch, share)
     }
-    fn validate(&self, _: &mut Loader, _: &GraphSet, _: &[u32], _: usize) -> Result<Validation, FitError> {
+    fn validate(&self, _: &mut Evaluator<'_>, _: &GraphSet, _: &[u32]) -> Result<Validation, FitError> {
         unreachable!("a step does not validate")
     }
 }
@@ -81,8 +81,9 @@ fn accumulated_micro_batches_give_the_gradient_of_the_whole_batch() {
     let mut loader = Loader::new(Device::Cpu);
     let mut step = |micro: u32| {
         // Learning rate 0: the weights stay, the gradients of the step are there to be looked at.
-        let mut stepper = Stepper::new(13, micro, 0.0);
-        let loss = stepper.step(&trainee, &mut adam, &mut loader, &set, &chosen, &mut Silent).unwrap();
+        let mut stepper = Stepper::new(13, micro, 0.0, trainee.variables());
+        let loss =
+            stepper.step(&trainee, &mut adam, &mut loader, &set, &chosen, &|| {}, &mut Silent).unwrap();
         (loss.double_value(&[]), grads(&gat))
     };
     let (whole_loss, whole) = step(13);
@@ -106,16 +107,16 @@ fn out_of_memory_halves_the_micro_batch_and_repeats_the_step() {
     let inner = GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None);
     let cramped = Cramped { inner, holds: 4, refused: Cell::new(0) };
     let mut heard = Heard::default();
-    let mut stepper = Stepper::new(16, 16, 1.0);
+    let mut stepper = Stepper::new(16, 16, 1.0, cramped.variables());
     let mut loader = Loader::new(Device::Cpu);
     let mut adam = adam(&gat);
-    let _ = stepper.step(&cramped, &mut adam, &mut loader, &set, &chosen, &mut heard).unwrap();
+    let _ = stepper.step(&cramped, &mut adam, &mut loader, &set, &chosen, &|| {}, &mut heard).unwrap();
     assert_eq!(stepper.micro_batch(), 4);
     assert_eq!(heard.0, [(16, 8, 2), (8, 4, 4)]);
     assert_eq!(heard.1, [(16, true), (8, true)]);
     assert_eq!(cramped.refused.get(), 2);
     assert_eq!(adam.steps_done(), 1, "a repeated step counts once");
-    let _ = stepper.step(&cramped, &mut adam, &mut loader, &set, &chosen, &mut heard).unwrap();
+    let _ = stepper.step(&cramped, &mut adam, &mut loader, &set, &chosen, &|| {}, &mut heard).unwrap();
     assert_eq!(cramped.refused.get(), 2, "what was found is kept");
 }
 
@@ -126,12 +127,13 @@ fn a_single_graph_that_does_not_fit_ends_the_fit() {
     let cramped = Cramped { inner, holds: 0, refused: Cell::new(0) };
     let mut heard = Heard::default();
     let mut adam = adam(&gat);
-    let refused = Stepper::new(2, 2, 1.0).step(
+    let refused = Stepper::new(2, 2, 1.0, cramped.variables()).step(
         &cramped,
         &mut adam,
         &mut Loader::new(Device::Cpu),
         &set,
         &[0, 1],
+        &|| {},
         &mut heard,
     );
     assert!(matches!(refused, Err(FitError::OutOfMemory { micro_batch: 1, .. })));

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor, no_grad_guard};
 use super::FusionError;
 use super::scaling::States;
 use crate::nn::qnet::STATE_WIDTH;
-use crate::objective::reward::{ClassWeights, fused_score};
+use crate::objective::reward::{ClassWeights, fused_logit, fused_score};
 use crate::optim::{Adam, AdamConfig, WeightDecay};
 
 /// Steps of the grid for the one weight: the agent's 21 actions have the same values.
@@ -29,7 +29,7 @@ pub struct WeightedAverage {
 impl WeightedAverage {
     /// The weight of the least class-balanced log loss on training states; a half without labels.
     pub fn fit(train: &States) -> Result<Self, FusionError> {
-        if train.labels.is_none() || train.is_empty() {
+        if !train.has_labels() {
             return Ok(Self { gat_weight: 0.5 });
         }
         let labels = train.label_tensor();
@@ -37,7 +37,7 @@ impl WeightedAverage {
         let mut best = (f64::INFINITY, 0.5);
         for step in 0..=WEIGHT_STEPS {
             let candidate = Self { gat_weight: f64::from(step) / f64::from(WEIGHT_STEPS) };
-            let p = candidate.scores(train).clamp(LOG_MARGIN, 1.0 - LOG_MARGIN);
+            let p = candidate.fused(train).clamp(LOG_MARGIN, 1.0 - LOG_MARGIN);
             let benign: Tensor = 1.0 - &labels;
             let miss: Tensor = 1.0 - &p;
             let loss = -(&labels * p.log() + benign * miss.log());
@@ -49,10 +49,18 @@ impl WeightedAverage {
         Ok(Self { gat_weight: best.1 })
     }
 
-    /// f32 `[n]`.
+    fn weight(&self, states: &States) -> Tensor {
+        Tensor::from(self.gat_weight as f32).to_device(states.x.device())
+    }
+
+    /// The average, f32 `[n]` in [0, 1].
+    fn fused(&self, states: &States) -> Tensor {
+        fused_score(&states.gat(), &states.anomaly(), &self.weight(states))
+    }
+
+    /// Its logit, f64 `[n]`.
     pub fn scores(&self, states: &States) -> Tensor {
-        let weight = Tensor::from(self.gat_weight as f32).to_device(states.gat.device());
-        fused_score(&states.gat, &states.anomaly, &weight)
+        fused_logit(&states.gat_margin, &states.anomaly_margin, &self.weight(states))
     }
 }
 
@@ -93,10 +101,10 @@ impl Logistic {
         Ok(Self { weights: list(&weights)?, bias: list(&bias)?.first().copied().unwrap_or(0.0) })
     }
 
-    /// Attack probability, f32 `[n]`.
+    /// Logit of the attack probability, f32 `[n]`.
     pub fn scores(&self, states: &States) -> Tensor {
         let weights = Tensor::from_slice(&self.weights).to_device(states.x.device());
-        (states.x.matmul(&weights) + f64::from(self.bias)).sigmoid()
+        states.x.matmul(&weights) + f64::from(self.bias)
     }
 }
 
@@ -105,7 +113,7 @@ mod tests {
     use super::super::scaling::Scaling;
     use super::super::states::testing::synthetic;
     use super::*;
-    use crate::metrics::{Scored, auc};
+    use crate::metrics::{ByTruth, auc};
 
     fn states(share: f64) -> States {
         let raw = synthetic(1_500, share, 8);
@@ -113,8 +121,8 @@ mod tests {
     }
 
     fn auc_of(scores: &Tensor, states: &States) -> f64 {
-        let scores: Vec<f32> = Vec::try_from(scores).unwrap();
-        auc(&Scored::new(&scores, states.labels.as_deref().unwrap()).unwrap()).unwrap()
+        let scores = crate::phase::score::host(scores).unwrap();
+        auc(&ByTruth::of(&scores, &states.truth).unwrap().scored().unwrap()).unwrap()
     }
 
     #[test]
@@ -132,8 +140,8 @@ mod tests {
     #[test]
     fn a_useless_detector_gets_no_weight() {
         let mut states = states(0.3);
-        states.anomaly = Tensor::rand([states.len()], (Kind::Float, Device::Cpu));
-        states.gat = states.label_tensor() * 0.98 + 0.01;
+        states.anomaly_margin = Tensor::randn([states.len()], (Kind::Float, Device::Cpu));
+        states.gat_margin = states.label_tensor() * 9.0 - 4.5;
         assert_eq!(WeightedAverage::fit(&states).unwrap().gat_weight, 1.0);
     }
 

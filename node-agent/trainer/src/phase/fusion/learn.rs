@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use common::config::semantic::FusionSemantic;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::FusionError;
 use super::agent::{Agent, alphas_of, choose_greedily};
@@ -19,9 +19,10 @@ use super::replay::{Replay, Transitions};
 use super::scaling::States;
 use crate::checkpoint::{Loaded, Snapshot};
 use crate::fit::seed::seed_torch;
-use crate::metrics::{Scored, auc, choose_threshold};
+use crate::metrics::{ByTruth, Confusion, auc, choose_threshold};
 use crate::nn::qnet::QNet;
-use crate::objective::reward::{ClassWeights, fused_score, reward};
+use crate::objective::reward::{ClassWeights, fused_logit, fused_score, reward};
+use crate::phase::score::host;
 
 /// A validation counts as better when F1 rises by this, or stays and the earnings rise by [`REWARD_STEP`].
 const F1_STEP: f64 = 1e-6;
@@ -72,6 +73,8 @@ pub struct Learner<'a> {
     train: &'a States,
     val: &'a States,
     train_labels: Tensor,
+    /// Attack probability and anomaly score of the training states, f32 `[n]` each.
+    train_scores: [Tensor; 2],
     /// Rows of each class, i64; the classes that are there.
     classes: Vec<Tensor>,
     agent: Agent,
@@ -104,7 +107,19 @@ impl<'a> Learner<'a> {
         let replay = Replay::new(i64::from(config.replay_size), device)?;
         let progress =
             FusionProgress { episodes_done: 0, best: None, flat_validations: 0, train_states: train.len() };
-        Ok(Self { config, train, val, train_labels, classes, agent, replay, progress, best_weights })
+        let train_scores = [train.gat(), train.anomaly()];
+        Ok(Self {
+            config,
+            train,
+            val,
+            train_labels,
+            train_scores,
+            classes,
+            agent,
+            replay,
+            progress,
+            best_weights,
+        })
     }
 
     /// All episodes done, or `patience` validations in a row without a better one.
@@ -156,7 +171,8 @@ impl<'a> Learner<'a> {
         let states = pick(&self.train.x)?;
         let action = self.agent.choose(&states, epsilon)?;
         let alpha = alphas_of(&action, self.config.arch.actions);
-        let fused = fused_score(&pick(&self.train.gat)?, &pick(&self.train.anomaly)?, &alpha);
+        let (gat, anomaly) = (pick(&self.train_scores[0])?, pick(&self.train_scores[1])?);
+        let fused = fused_score(&gat, &anomaly, &alpha);
         let earned = reward(&fused, &pick(&self.train_labels)?);
         let mean = earned.f_mean(Kind::Double)?.f_double_value(&[])?;
         self.replay.push(&Transitions { state: rows, action, reward: earned })?;
@@ -188,17 +204,18 @@ impl<'a> Learner<'a> {
     }
 
     fn validate(&mut self, episode: u32) -> Result<Validation, FusionError> {
-        let (fused, alpha) = fuse(&self.agent.online, self.val)?;
+        let alpha = fusion_weights(&self.agent.online, self.val)?;
+        let fused = fused_score(&self.val.gat(), &self.val.anomaly(), &alpha);
         let labels = self.val.label_tensor();
         let weights = ClassWeights::balanced(self.val.attack_share());
-        let scores = Vec::<f32>::try_from(&fused.to_device(Device::Cpu))?;
-        let (f1, auc) = match &self.val.labels {
-            Some(labels) => {
-                let scored = Scored::new(&scores, labels)?;
-                let threshold = choose_threshold(&scored, (&self.config.threshold).into())?;
-                (crate::metrics::Confusion::at(&scored, threshold.value).f1(), auc(&scored))
-            }
-            None => (None, None),
+        let scores = host(&fused_logit(&self.val.gat_margin, &self.val.anomaly_margin, &alpha))?;
+        let known = ByTruth::of(&scores, &self.val.truth)?;
+        let scored = known.scored()?;
+        let (f1, auc) = if scored.is_empty() {
+            (None, None)
+        } else {
+            let threshold = choose_threshold(&scored, (&self.config.threshold).into())?;
+            (Confusion::at(&scored, threshold.value).f1(), auc(&scored))
         };
         let validation = Validation {
             f1,
@@ -265,10 +282,14 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// Fused score and chosen α of each state, both f32 `[n]`.
-pub fn fuse(net: &QNet, states: &States) -> Result<(Tensor, Tensor), FusionError> {
-    let alpha = alphas_of(&choose_greedily(net, &states.x)?, net.arch.actions);
-    Ok((fused_score(&states.gat, &states.anomaly, &alpha), alpha))
+/// The weight α chosen for each state, f32 `[n]`.
+pub fn fusion_weights(net: &QNet, states: &States) -> Result<Tensor, FusionError> {
+    Ok(alphas_of(&choose_greedily(net, &states.x)?, net.arch.actions))
+}
+
+/// Logit of the fused score of each state, f64 `[n]`.
+pub fn fused_scores(net: &QNet, states: &States) -> Result<Tensor, FusionError> {
+    Ok(fused_logit(&states.gat_margin, &states.anomaly_margin, &fusion_weights(net, states)?))
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ pub enum FusionError {
     LabelCount { rows: i64, labels: usize },
     #[error("column {column} of the fusion states is not finite: a detector of the parent phase diverged")]
     NotFinite { column: &'static str },
-    #[error("the detectors' scores cannot be read: {0}")]
-    Scores(String),
+    #[error(transparent)]
+    Fit(#[from] crate::fit::FitError),
     #[error("the loss of episode {episode} is {loss}; lower `lr` or clip gradients harder")]
     Diverged { episode: u32, loss: f64 },
     #[error("the checkpoint does not fit this agent: {0}")]

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 
 use common::config::semantic::ThresholdSemantic;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::FusionError;
 use super::baselines::{Logistic, WeightedAverage};
-use super::learn::fuse;
+use super::learn::fused_scores;
 use super::scaling::States;
-use crate::metrics::{FolderReport, ModelReport, Scored, ThresholdRule, choose_threshold, report_folder};
+use crate::metrics::{ByTruth, FolderReport, ModelReport, ThresholdRule, choose_threshold, report_folder};
 use crate::nn::qnet::QNet;
-
-/// Name of the validation split in reports.
-pub const VALIDATION: &str = "val";
+use crate::phase::score::host;
 
 /// Ways to turn a state into a score, in the order in which a draw is decided.
 pub enum Combiner<'a> {
@@ -36,16 +34,16 @@ impl Combiner<'_> {
         }
     }
 
-    /// Score of each window, higher = more suspicious.
+    /// Score of each window as a logit, higher = more suspicious.
     pub fn scores(&self, states: &States) -> Result<Vec<f32>, FusionError> {
         let scores: Tensor = match self {
-            Self::Dqn(net) => fuse(net, states)?.0,
+            Self::Dqn(net) => fused_scores(net, states)?,
             Self::WeightedAverage(average) => average.scores(states),
             Self::Logistic(logistic) => logistic.scores(states),
-            Self::GatOnly => states.gat.shallow_clone(),
-            Self::VgaeOnly => states.anomaly.shallow_clone(),
+            Self::GatOnly => states.gat_margin.shallow_clone(),
+            Self::VgaeOnly => states.anomaly_margin.shallow_clone(),
         };
-        Ok(Vec::try_from(&scores.f_to_device(Device::Cpu)?.f_contiguous()?)?)
+        Ok(host(&scores)?)
     }
 }
 
@@ -59,34 +57,36 @@ pub struct FusionReport {
     pub best_on_validation: String,
 }
 
-/// Judges `combiners` (best first on a draw) on validation and on every test folder, all windows of each.
+/// Judges `combiners` (best first on a draw) on the states their thresholds are chosen on, which go by
+/// `name` in the report (`val`), and on every test folder, all windows of each.
 ///
 /// # Errors
-/// `NoStates` for an empty validation split; `Metrics` when scores are not finite.
+/// `NoStates` for no labelled state to choose on; `Metrics` when scores are not finite.
 pub fn judge(
     combiners: &[Combiner<'_>],
+    name: &str,
     val: &States,
     tests: &BTreeMap<String, States>,
     threshold: &ThresholdSemantic,
 ) -> Result<FusionReport, FusionError> {
-    let val_labels = match &val.labels {
-        Some(labels) if !labels.is_empty() => labels,
-        _ => return Err(FusionError::NoStates("labelled validation")),
-    };
+    if !val.has_labels() {
+        return Err(FusionError::NoStates("labelled validation"));
+    }
     let mut reports = BTreeMap::new();
     let mut best: Option<((f64, f64), &'static str)> = None;
     for combiner in combiners {
         let scores = combiner.scores(val)?;
-        let chosen = choose_threshold(&Scored::new(&scores, val_labels)?, ThresholdRule::from(threshold))?;
-        let on_val = report_folder(&scores, Some(val_labels), chosen.value)?;
+        let known = ByTruth::of(&scores, &val.truth)?;
+        let chosen = choose_threshold(&known.scored()?, ThresholdRule::from(threshold))?;
+        let on_val = report_folder(&scores, &val.truth, chosen.value)?;
         let merit = merit(&on_val);
         if best.is_none_or(|(top, _)| merit > top) {
             best = Some((merit, combiner.name()));
         }
-        let mut folders = BTreeMap::from([(VALIDATION.to_string(), on_val)]);
+        let mut folders = BTreeMap::from([(name.to_owned(), on_val)]);
         for (folder, states) in tests {
             let scores = combiner.scores(states)?;
-            folders.insert(folder.clone(), report_folder(&scores, states.labels.as_deref(), chosen.value)?);
+            folders.insert(folder.clone(), report_folder(&scores, &states.truth, chosen.value)?);
         }
         reports.insert(combiner.name().to_string(), ModelReport { threshold: chosen, folders });
     }
@@ -107,13 +107,13 @@ mod tests {
     use super::super::scaling::Scaling;
     use super::super::states::testing::synthetic;
     use super::*;
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     fn setting() -> (States, BTreeMap<String, States>) {
         let train = synthetic(800, 0.2, 5);
         let scaling = Scaling::fit(&train).unwrap();
         let mut suppress = scaling.apply(&synthetic(40, 0.0, 6), Device::Cpu);
-        suppress.labels = None;
+        suppress.truth = vec![None; 40];
         let test = scaling.apply(&synthetic(300, 0.5, 7), Device::Cpu);
         let tests = BTreeMap::from([("test_01".to_string(), test), ("test_05".into(), suppress)]);
         (scaling.apply(&train, Device::Cpu), tests)
@@ -127,7 +127,7 @@ mod tests {
             Combiner::WeightedAverage(WeightedAverage { gat_weight: 0.5 }),
             Combiner::VgaeOnly,
         ];
-        let report = judge(&combiners, &val, &tests, &ThresholdSemantic::default()).unwrap();
+        let report = judge(&combiners, "val", &val, &tests, &ThresholdSemantic::default()).unwrap();
         assert_eq!(report.best_on_validation, "weighted_average");
         let model = &report.combiners["gat_only"];
         let FolderReport::Labelled(t01) = &model.folders["test_01"] else { panic!("labels were lost") };
@@ -139,18 +139,18 @@ mod tests {
     #[test]
     fn a_draw_goes_to_the_first() {
         let (mut val, tests) = setting();
-        val.gat = val.label_tensor();
-        val.anomaly = val.label_tensor();
+        val.gat_margin = val.label_tensor();
+        val.anomaly_margin = val.label_tensor();
         let combiners = [Combiner::VgaeOnly, Combiner::GatOnly];
-        let report = judge(&combiners, &val, &tests, &ThresholdSemantic::default()).unwrap();
+        let report = judge(&combiners, "val", &val, &tests, &ThresholdSemantic::default()).unwrap();
         assert_eq!(report.best_on_validation, "vgae_only");
     }
 
     #[test]
     fn validation_without_labels_is_refused() {
         let (mut val, tests) = setting();
-        val.labels = None;
-        let refused = judge(&[Combiner::GatOnly], &val, &tests, &ThresholdSemantic::default());
+        val.truth = vec![None; val.truth.len()];
+        let refused = judge(&[Combiner::GatOnly], "val", &val, &tests, &ThresholdSemantic::default());
         assert!(matches!(refused, Err(FusionError::NoStates(_))));
     }
 
@@ -163,9 +163,10 @@ mod tests {
         let action = net.forward(&val.x, false).argmax(1, false);
         let alpha = action.to_kind(Kind::Float) / 2.0;
         let rest: Tensor = 1.0 - &alpha;
-        let expected = &val.gat * alpha + &val.anomaly * rest;
+        let expected = val.gat() * alpha + val.anomaly() * rest;
         for (i, score) in scores.iter().enumerate() {
-            assert!((f64::from(*score) - expected.double_value(&[i as i64])).abs() < 1e-6);
+            let score = 1.0 / (1.0 + (-f64::from(*score)).exp());
+            assert!((score - expected.double_value(&[i as i64])).abs() < 1e-6);
         }
     }
 }

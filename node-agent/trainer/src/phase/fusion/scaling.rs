@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::FusionError;
-use super::states::{P_ATTACK_COLUMN, RawStates};
+use super::states::RawStates;
+use crate::metrics::Truth;
 use crate::phase::anomaly::AnomalyScale;
 
 /// Standardised values are cut here: a capture of another vehicle must not throw the network into a region
@@ -32,11 +33,12 @@ pub struct Scaling {
 pub struct States {
     /// Standardised, f32 `[n, 15]`.
     pub x: Tensor,
-    /// Attack probability of the GAT, f32 `[n]`.
-    pub gat: Tensor,
-    /// Anomaly score of the VGAE in (0, 1), f32 `[n]`.
-    pub anomaly: Tensor,
-    pub labels: Option<Vec<u8>>,
+    /// What both detectors say, as logits, f32 `[n]` each: of the GAT's attack probability, and of the VGAE's
+    /// anomaly score (deviations from benign less [`ANOMALY_MIDPOINT`]). Logits, because the probabilities
+    /// themselves round to 1 and could not rank windows there.
+    pub gat_margin: Tensor,
+    pub anomaly_margin: Tensor,
+    pub truth: Vec<Truth>,
 }
 
 impl States {
@@ -48,23 +50,34 @@ impl States {
         self.len() == 0
     }
 
-    /// Labels as f32 `[n]` beside the states; zeros where there are none.
-    pub fn label_tensor(&self) -> Tensor {
-        match &self.labels {
-            Some(labels) => Tensor::from_slice(labels).to_kind(Kind::Float).to_device(self.x.device()),
-            None => self.gat.zeros_like(),
-        }
+    /// Attack probability of the GAT, f32 `[n]`.
+    pub fn gat(&self) -> Tensor {
+        self.gat_margin.sigmoid()
     }
 
-    /// Share of attacks, 0 without labels or windows.
+    /// Anomaly score of the VGAE in (0, 1), f32 `[n]`.
+    pub fn anomaly(&self) -> Tensor {
+        self.anomaly_margin.sigmoid()
+    }
+
+    /// Labels as f32 `[n]` beside the states; zeros where there are none.
+    pub fn label_tensor(&self) -> Tensor {
+        let labels: Vec<f32> = self.truth.iter().map(|truth| f32::from(truth.unwrap_or(0))).collect();
+        Tensor::from_slice(&labels).to_device(self.x.device())
+    }
+
+    /// True if at least one window has a label.
+    #[must_use]
+    pub fn has_labels(&self) -> bool {
+        self.truth.iter().any(Option::is_some)
+    }
+
+    /// Share of attacks among the labelled windows, 0 without one.
     #[must_use]
     pub fn attack_share(&self) -> f64 {
-        match &self.labels {
-            Some(labels) if !labels.is_empty() => {
-                labels.iter().filter(|&&label| label == 1).count() as f64 / labels.len() as f64
-            }
-            _ => 0.0,
-        }
+        let known = self.truth.iter().flatten().count();
+        let attacks = self.truth.iter().flatten().filter(|&&label| label == 1).count();
+        if known == 0 { 0.0 } else { attacks as f64 / known as f64 }
     }
 }
 
@@ -89,9 +102,9 @@ impl Scaling {
         let deviations = Tensor::from_slice(&self.anomaly.scores(&raw.errors)).to_device(device);
         States {
             x,
-            gat: rows.select(1, P_ATTACK_COLUMN).contiguous(),
-            anomaly: (deviations - ANOMALY_MIDPOINT).sigmoid(),
-            labels: raw.labels.clone(),
+            gat_margin: raw.margin.to_device(device),
+            anomaly_margin: deviations - ANOMALY_MIDPOINT,
+            truth: raw.truth.clone(),
         }
     }
 
@@ -122,7 +135,7 @@ fn mean_and_std(rows: &Tensor) -> Result<(Vec<f32>, Vec<f32>), FusionError> {
 mod tests {
     use super::super::states::testing::synthetic;
     use super::*;
-    use crate::nn::qnet::STATE_WIDTH;
+    use crate::phase::fusion::states::ROW_WIDTH;
 
     #[test]
     fn training_states_come_out_standardised_and_scores_stay_in_range() {
@@ -131,7 +144,7 @@ mod tests {
         let mean = states.x.mean_dim(&[0i64][..], false, Kind::Float).abs().max();
         assert!(f64::try_from(mean).unwrap() < 0.1);
         assert!(f64::try_from(states.x.abs().max()).unwrap() <= STATE_LIMIT);
-        assert!(f64::try_from(states.anomaly.max()).unwrap() <= 1.0);
+        assert!(f64::try_from(states.anomaly().max()).unwrap() <= 1.0);
         assert_eq!(states.attack_share(), 0.2);
     }
 
@@ -139,7 +152,7 @@ mod tests {
     fn the_anomaly_scale_comes_from_benign_windows() {
         let raw = synthetic(2_000, 0.3, 4);
         let states = Scaling::fit(&raw).unwrap().apply(&raw, Device::Cpu);
-        let benign = states.anomaly.narrow(0, 600, 1_400);
+        let benign = states.anomaly().narrow(0, 600, 1_400);
         // a benign window lies around 0 deviations: sigmoid(-3) = 0.047
         let mean = f64::try_from(benign.mean(Kind::Double)).unwrap();
         assert!((0.03..0.08).contains(&mean), "{mean}");
@@ -147,12 +160,12 @@ mod tests {
 
     #[test]
     fn constant_columns_and_a_single_state_stay_finite() {
-        let rows = Tensor::full([1, STATE_WIDTH], 7.5, (Kind::Float, Device::Cpu));
-        let raw = RawStates::new(rows, Some(vec![1])).unwrap();
+        let rows = Tensor::full([1, ROW_WIDTH], 7.5, (Kind::Float, Device::Cpu));
+        let raw = RawStates::new(&rows, vec![Some(1)]).unwrap();
         let states = Scaling::fit(&raw).unwrap().apply(&raw, Device::Cpu);
         assert_eq!(f64::try_from(states.x.abs().max()).unwrap(), 0.0);
-        let empty =
-            RawStates::new(Tensor::zeros([0, STATE_WIDTH], (Kind::Float, Device::Cpu)), None).unwrap();
+        let none = Tensor::zeros([0, ROW_WIDTH], (Kind::Float, Device::Cpu));
+        let empty = RawStates::new(&none, Vec::new()).unwrap();
         assert!(matches!(Scaling::fit(&empty), Err(FusionError::NoStates("training"))));
     }
 

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::FusionError;
+use crate::metrics::Truth;
 use crate::nn::gat::GatScores;
 use crate::nn::qnet::STATE_WIDTH;
 use crate::nn::vgae::VgaeScores;
@@ -26,10 +27,11 @@ pub const STATE_COLUMNS: [&str; STATE_WIDTH as usize] = [
     "gat_embedding_min",
     "gat_confidence",
 ];
-/// Column of the GAT's attack probability.
-pub const P_ATTACK_COLUMN: i64 = 9;
+/// Columns that [`state_rows`] gives.
+pub const ROW_WIDTH: i64 = STATE_WIDTH + 1;
 
-/// States of `G` windows, f32 `[G, 15]`, unscaled, on the device of the scores.
+/// States of `G` windows, f32 `[G, 16]`, unscaled, on the device of the scores: the columns of
+/// [`STATE_COLUMNS`], and behind them the GAT's margin, which is no part of a state.
 ///
 /// Confidences: VGAE `1 / (1 + MSE)`; GAT `1 - H(p) / ln 2`, H the entropy of its two probabilities. Both lie
 /// in [0, 1].
@@ -56,6 +58,7 @@ pub fn state_rows(vgae: &VgaeScores, gat: &GatScores) -> Tensor {
             embedding.amax([1], false),
             embedding.amin([1], false),
             gat_confidence,
+            gat.margin.shallow_clone(),
         ],
         1,
     )
@@ -67,36 +70,39 @@ pub fn state_rows(vgae: &VgaeScores, gat: &GatScores) -> Tensor {
 pub struct RawStates {
     /// f32 `[n, 15]`.
     pub rows: Tensor,
-    /// 1 = attack; None for captures without labels.
-    pub labels: Option<Vec<u8>>,
+    /// Logit of attack minus logit of benign of the GAT, f32 `[n]`.
+    pub margin: Tensor,
+    pub truth: Vec<Truth>,
     /// The first three columns, on the host.
     pub errors: Errors,
 }
 
 impl RawStates {
+    /// From the rows of [`state_rows`] and the truth of each.
+    ///
     /// # Errors
-    /// `LabelCount` when rows and labels differ in number, `NotFinite` naming the first bad column.
-    pub fn new(rows: Tensor, labels: Option<Vec<u8>>) -> Result<Self, FusionError> {
+    /// `LabelCount` when the two differ in number, `NotFinite` naming the first bad column.
+    pub fn new(rows: &Tensor, truth: Vec<Truth>) -> Result<Self, FusionError> {
         let count = rows.size()[0];
-        if let Some(labels) = &labels
-            && labels.len() as i64 != count
-        {
-            return Err(FusionError::LabelCount { rows: count, labels: labels.len() });
+        if truth.len() as i64 != count {
+            return Err(FusionError::LabelCount { rows: count, labels: truth.len() });
         }
         let finite: Vec<bool> = Vec::try_from(&rows.isfinite().all_dim(0, false).to_device(Device::Cpu))?;
         if let Some(column) = finite.iter().position(|ok| !ok) {
-            return Err(FusionError::NotFinite { column: STATE_COLUMNS[column] });
+            let column = STATE_COLUMNS.get(column).copied().unwrap_or("gat_margin");
+            return Err(FusionError::NotFinite { column });
         }
-        let column = |k: i64| host(&rows.select(1, k)).map_err(|e| FusionError::Scores(e.to_string()));
+        let column = |k: i64| host(&rows.select(1, k));
         let errors = Errors { feature_mse: column(0)?, neighbourhood_bce: column(1)?, id_ce: column(2)? };
-        Ok(Self { rows, labels, errors })
+        let margin = rows.select(1, STATE_WIDTH).contiguous();
+        Ok(Self { rows: rows.narrow(1, 0, STATE_WIDTH).contiguous(), margin, truth, errors })
     }
 
-    /// Errors of the benign windows; none without labels.
+    /// Errors of the windows known to be benign.
     pub(super) fn benign_errors(&self) -> Errors {
-        let labels = self.labels.as_deref().unwrap_or_default();
         let benign = |column: &[f32]| -> Vec<f32> {
-            column.iter().zip(labels).filter(|(_, label)| **label == 0).map(|(error, _)| *error).collect()
+            let known = column.iter().zip(&self.truth).filter(|(_, truth)| **truth == Some(0));
+            known.map(|(error, _)| *error).collect()
         };
         Errors {
             feature_mse: benign(&self.errors.feature_mse),
@@ -144,11 +150,12 @@ pub(super) mod testing {
             z_max: noise(0.2) + 3.0,
             z_min: noise(0.2) - 3.0,
         };
+        let margin = p_attack.logit(None);
         let p = Tensor::stack(&[1.0 - &p_attack, p_attack], 1);
         let embedding = Tensor::randn([n, 8], cpu) * 0.1 + vgae_sees.unsqueeze(1);
-        let rows = state_rows(&vgae, &GatScores { probabilities: p, embedding });
-        let labels: Vec<u8> = (0..n).map(|i| u8::from(i < attacks)).collect();
-        RawStates::new(rows, Some(labels)).unwrap()
+        let rows = state_rows(&vgae, &GatScores { probabilities: p, margin, embedding });
+        let truth: Vec<Truth> = (0..n).map(|i| Some(u8::from(i < attacks))).collect();
+        RawStates::new(&rows, truth).unwrap()
     }
 }
 
@@ -170,26 +177,31 @@ mod tests {
         };
         let gat = GatScores {
             probabilities: Tensor::from_slice(&[0.25f32, 0.75]).view([1, 2]),
+            margin: one(3f32.ln()),
             embedding: Tensor::from_slice(&[1.0f32, 2.0, 6.0]).view([1, 3]),
         };
         let row: Vec<f32> = Vec::try_from(&state_rows(&vgae, &gat).view([-1])).unwrap();
         let entropy = -(0.25f64 * 0.25f64.ln() + 0.75 * 0.75f64.ln());
         let confidence = (1.0 - entropy / 2f64.ln()) as f32;
-        let expected =
-            [0.25, 0.02, 0.5, 0.1, 0.9, 2.0, -2.0, 0.8, 0.25, 0.75, 3.0, 7f32.sqrt(), 6.0, 1.0, confidence];
-        for ((got, expected), name) in row.iter().zip(expected).zip(STATE_COLUMNS) {
+        let gat = [0.25, 0.75, 3.0, 7f32.sqrt(), 6.0, 1.0, confidence, 3f32.ln()];
+        let expected = [0.25, 0.02, 0.5, 0.1, 0.9, 2.0, -2.0, 0.8].into_iter().chain(gat);
+        let names = STATE_COLUMNS.into_iter().chain(["margin"]);
+        assert_eq!(row.len() as i64, ROW_WIDTH);
+        for ((got, expected), name) in row.iter().zip(expected).zip(names) {
             assert!((got - expected).abs() < 1e-5, "{name}: {got} != {expected}");
         }
-        assert_eq!(STATE_COLUMNS[P_ATTACK_COLUMN as usize], "gat_p_attack");
     }
 
     #[test]
     fn a_diverged_detector_is_named() {
-        let rows = Tensor::zeros([3, STATE_WIDTH], (Kind::Float, Device::Cpu));
-        let _ = rows.get(1).get(2).fill_(f64::NAN);
-        let error = RawStates::new(rows, None).unwrap_err();
-        assert!(matches!(error, FusionError::NotFinite { column: "vgae_id_ce" }), "{error}");
-        let rows = Tensor::zeros([3, STATE_WIDTH], (Kind::Float, Device::Cpu));
-        assert!(matches!(RawStates::new(rows, Some(vec![0])), Err(FusionError::LabelCount { .. })));
+        let zeros = || Tensor::zeros([3, ROW_WIDTH], (Kind::Float, Device::Cpu));
+        for (column, name) in [(2, "vgae_id_ce"), (STATE_WIDTH, "gat_margin")] {
+            let rows = zeros();
+            let _ = rows.get(1).get(column).fill_(f64::NAN);
+            let error = RawStates::new(&rows, vec![None; 3]).unwrap_err();
+            assert!(matches!(error, FusionError::NotFinite { column } if column == name), "{error}");
+        }
+        let refused = RawStates::new(&zeros(), vec![Some(0)]);
+        assert!(matches!(refused, Err(FusionError::LabelCount { .. })));
     }
 }

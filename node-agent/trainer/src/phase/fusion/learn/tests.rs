@@ -2,6 +2,7 @@ use super::super::scaling::Scaling;
 use super::super::states::testing::synthetic;
 use super::*;
 use common::config::semantic::DqnArch;
+use tch::Device;
 
 fn config() -> FusionSemantic {
     FusionSemantic {
@@ -49,10 +50,9 @@ fn the_agent_learns_which_detector_to_trust_at_every_attack_share() {
         run(&mut learner, 30);
         let (_, best) = learner.progress().best.unwrap();
         let one_detector = |alpha: f64| {
-            let fused = fused_score(&val.gat, &val.anomaly, &val.gat.full_like(alpha));
-            let scores: Vec<f32> = Vec::try_from(&fused).unwrap();
-            let scored = Scored::new(&scores, val.labels.as_deref().unwrap()).unwrap();
-            auc(&scored).unwrap()
+            let (gat, anomaly) = (&val.gat_margin, &val.anomaly_margin);
+            let scores = host(&fused_logit(gat, anomaly, &gat.full_like(alpha))).unwrap();
+            auc(&ByTruth::of(&scores, &val.truth).unwrap().scored().unwrap()).unwrap()
         };
         let agent = best.auc.unwrap();
         assert!(agent > 0.97, "{share}: AUC {agent}");
@@ -114,7 +114,8 @@ fn one_class_or_no_states_have_a_defined_outcome() {
     let (_, best) = learner.progress().best.unwrap();
     assert_eq!((best.f1, best.auc), (None, None));
     let raw = synthetic(10, 0.5, 1);
-    let empty = super::super::states::RawStates::new(raw.rows.narrow(0, 0, 0), Some(Vec::new())).unwrap();
+    let none = Tensor::zeros([0, super::super::states::ROW_WIDTH], (Kind::Float, Device::Cpu));
+    let empty = super::super::states::RawStates::new(&none, Vec::new()).unwrap();
     let empty = Scaling::fit(&raw).unwrap().apply(&empty, Device::Cpu);
     assert!(matches!(Learner::new(&config, &benign, &empty), Err(FusionError::NoStates("validation"))));
 }
