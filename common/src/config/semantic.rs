@@ -85,6 +85,20 @@ pub struct FitSemantic {
     pub weight_decay: f64,
     /// Largest global gradient norm; 0 = no clipping.
     pub grad_clip: f64,
+    pub schedule: LrSchedule,
+    /// After a loss that is no number the epoch is begun once more with the learning rate times this;
+    /// 0 = the fit fails at once. A second time it fails in any case.
+    pub diverged_lr_factor: f64,
+}
+
+/// How the learning rate goes over a fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LrSchedule {
+    /// As it is, as in the reference.
+    Constant,
+    /// Half a cosine from the full rate down to a hundredth of it over all `epochs`, step by step.
+    Cosine,
 }
 
 /// How a fit copes with few attacks among many benign windows.
@@ -97,6 +111,9 @@ pub enum Imbalance {
     WeightedLoss,
     /// As many benign windows as attacks, drawn anew each epoch.
     BalancedSampling,
+    /// Four benign windows for each attack, drawn anew each epoch: two from the quarter that the VGAE rebuilds
+    /// worst, two from the others.
+    HardNegatives,
 }
 
 /// Windows an auto-encoder learns from.
@@ -286,7 +303,16 @@ pub const DEFAULT_SEED: u64 = 42;
 
 impl Default for FitSemantic {
     fn default() -> Self {
-        FitSemantic { lr: 1e-3, batch_size: 64, epochs: 10, patience: 3, weight_decay: 1e-4, grad_clip: 1.0 }
+        FitSemantic {
+            lr: 1e-3,
+            batch_size: 64,
+            epochs: 10,
+            patience: 3,
+            weight_decay: 1e-4,
+            grad_clip: 1.0,
+            schedule: LrSchedule::Constant,
+            diverged_lr_factor: 0.1,
+        }
     }
 }
 

@@ -108,6 +108,9 @@ fn fit(key: &str, f: &FitSemantic, out: &mut Findings) {
     out.at_least(1, format!("{key}.epochs"), f.epochs);
     out.not_negative(format!("{key}.weight_decay"), f.weight_decay);
     out.not_negative(format!("{key}.grad_clip"), f.grad_clip);
+    let factor = f.diverged_lr_factor;
+    let key = format!("{key}.diverged_lr_factor");
+    out.need((0.0..1.0).contains(&factor), key, factor, "from 0 to below 1");
 }
 
 fn threshold(key: &str, t: &ThresholdSemantic, out: &mut Findings) {

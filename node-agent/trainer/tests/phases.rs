@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::config::semantic::{
-    DataSemantic, FitSemantic, FusionSemantic, GatArch, ModelSize, PhaseSemantic, StudentSemantic,
-    TeacherSemantic, VgaeArch,
+    DataSemantic, FitSemantic, FusionSemantic, GatArch, Imbalance, LrSchedule, ModelSize, PhaseSemantic,
+    StudentSemantic, TeacherSemantic, VgaeArch,
 };
 use common::ids::Phase;
 use common::trainer_protocol::{FailureKind, FromTrainer, Stage, ToTrainer, exit_code, write_frame};
@@ -26,7 +26,7 @@ fn captures(root: &Path) -> PathBuf {
 }
 
 fn quick(epochs: u32) -> FitSemantic {
-    FitSemantic { epochs, batch_size: 32, ..FitSemantic::default() }
+    FitSemantic { epochs, batch_size: 32, schedule: LrSchedule::Cosine, ..FitSemantic::default() }
 }
 
 fn teacher(epochs: u32) -> PhaseSemantic {
@@ -34,6 +34,7 @@ fn teacher(epochs: u32) -> PhaseSemantic {
     // The small shapes: what is tested here is the way of a phase, not its size.
     teacher.vgae.arch = VgaeArch::of_size(ModelSize::Small);
     teacher.gat.arch = GatArch::of_size(ModelSize::Small);
+    teacher.gat.imbalance = Imbalance::BalancedSampling;
     teacher.vgae.fit = quick(epochs);
     teacher.gat.fit = quick(epochs);
     PhaseSemantic::Teacher { data: DataSemantic::default(), teacher }
@@ -41,6 +42,7 @@ fn teacher(epochs: u32) -> PhaseSemantic {
 
 fn student(epochs: u32) -> PhaseSemantic {
     let mut student = StudentSemantic::default();
+    student.gat.imbalance = Imbalance::HardNegatives;
     student.vgae.fit = quick(epochs);
     student.gat.fit = quick(epochs);
     PhaseSemantic::Student { data: DataSemantic::default(), student }
@@ -132,6 +134,7 @@ fn three_phases_build_on_each_other() {
     has_test_figures(&ended, "dqn");
     has_test_figures(&ended, "weighted_average");
     has_test_figures(&ended, "logistic");
+    has_test_figures(&ended, "mlp");
     assert!(ended.done().tuning_used.contains_key("best_on_validation"));
 }
 

@@ -5,6 +5,7 @@
 //! | [`trainee`] | what the loop needs of a model |
 //! | [`sampler`] | which graphs an epoch visits, and in which order |
 //! | [`loader`] | graphs to tensors |
+//! | [`schedule`] | the learning rate of a step |
 //! | [`step`] | one optimiser step: accumulation, out-of-memory |
 //! | [`evaluator`] | a model over whole sets: progress, stop, out-of-memory |
 //! | [`early_stop`] | best epoch and patience |
@@ -30,6 +31,7 @@ pub mod loader;
 pub mod progress;
 pub mod run;
 pub mod sampler;
+pub mod schedule;
 pub mod seed;
 pub mod step;
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct FitState {
     pub loss_sum: f64,
     pub early_stop: EarlyStop,
     pub micro_batch: u32,
+    /// 1, or less after a loss that was no number.
+    pub lr_factor: f64,
     /// Mean training loss and validation loss of each finished epoch.
     pub history: Vec<(f64, f64)>,
 }

@@ -12,7 +12,8 @@ use tch::{Device, Tensor};
 use super::early_stop::EarlyStop;
 use super::loader::Loader;
 use super::progress::{Finished, FitState, PhaseProgress, Running};
-use super::sampler::epoch_order;
+use super::sampler::Draw;
+use super::schedule::learning_rate;
 use super::step::Stepper;
 use super::trainee::{copy_into, deep_copy};
 use super::{Evaluator, FitError, Listener, Trainee, Validation, seed};
@@ -50,6 +51,8 @@ pub struct FitSummary {
     pub best_loss: f64,
     /// Graphs on the device at once in the end.
     pub micro_batch: u32,
+    /// What the learning rate was multiplied with in the end: 1, or less after a loss that was no number.
+    pub lr_factor: f64,
     /// Mean training loss and validation loss per epoch; without validation windows the former twice.
     pub history: Vec<(f64, f64)>,
 }
@@ -74,7 +77,14 @@ pub fn fit(
     }
     let mut fitting = Fitting::start(trainee, data, options, progress.take_running(trainee.name()))?;
     while !fitting.over() {
-        fitting.epoch(progress, listener)?;
+        let good = fitting.fallback();
+        match (fitting.epoch(progress, listener), good) {
+            (Err(error @ FitError::Diverged { .. }), Some(good)) => {
+                fitting.begin_again(good, &error)?;
+                continue;
+            }
+            (outcome, _) => outcome?,
+        }
         let every = options.checkpoint_every_epochs;
         if every > 0 && (fitting.state.epoch - 1).is_multiple_of(every) && !fitting.over() {
             progress.save(Some(fitting.running()), listener)?;
@@ -121,6 +131,7 @@ impl<'a> Fitting<'a> {
             loss_sum: 0.0,
             early_stop: EarlyStop::new(semantic.patience),
             micro_batch: options.micro_batch_max,
+            lr_factor: 1.0,
             history: Vec::new(),
         };
         let mut best = BTreeMap::new();
@@ -154,9 +165,15 @@ impl<'a> Fitting<'a> {
     /// The rest of the current epoch, its validation, and the turn to the next.
     fn epoch(&mut self, progress: &PhaseProgress, listener: &mut dyn Listener) -> Result<(), FitError> {
         let (name, epoch) = (self.trainee.name(), self.state.epoch);
-        let labels = &self.data.train.label;
-        let imbalance = self.trainee.imbalance();
-        let order = epoch_order(self.data.train_pool, labels, imbalance, self.options.seed, name, epoch);
+        let draw = Draw {
+            pool: self.data.train_pool,
+            labels: &self.data.train.label,
+            imbalance: self.trainee.imbalance(),
+            difficulty: self.trainee.difficulty(),
+            seed: self.options.seed,
+            model: name,
+        };
+        let order = draw.epoch_order(epoch);
         let batch_size = self.options.semantic.batch_size.max(1) as usize;
         let steps = order.len().div_ceil(batch_size) as u64;
         let (stepped, loss_before) = (self.state.steps_done, self.state.loss_sum);
@@ -165,6 +182,8 @@ impl<'a> Fitting<'a> {
             let (seed, place) = (self.options.seed, [u64::from(epoch), number]);
             let reseed = || seed::seed_torch(seed, name, &place);
             let (trainee, set) = (self.trainee, self.data.train);
+            let rate = learning_rate(&self.options.semantic, epoch, number, steps);
+            self.adam.set_lr(rate * self.state.lr_factor);
             let (adam, loader) = (&mut self.adam, &mut self.loader);
             losses += self.stepper.step(trainee, adam, loader, set, chosen, &reseed, listener)?;
             self.graphs_done += chosen.len() as u64;
@@ -280,6 +299,25 @@ impl<'a> Fitting<'a> {
         }
     }
 
+    /// A copy of where the fit stands, if a divergence from here may be answered with a lower rate.
+    fn fallback(&self) -> Option<Running> {
+        let may = self.options.semantic.diverged_lr_factor > 0.0 && self.state.lr_factor == 1.0;
+        may.then(|| {
+            let running = self.running();
+            Running { now: deep_copy(&running.now), optim: deep_copy(&running.optim), ..running }
+        })
+    }
+
+    fn begin_again(&mut self, good: Running, error: &FitError) -> Result<(), FitError> {
+        let lr_factor = self.options.semantic.diverged_lr_factor;
+        tracing::warn!(%error, epoch = good.state.epoch, lr_factor, "once more with a lower learning rate");
+        copy_into(&self.trainee.variables(), &good.now)?;
+        self.adam.load_state(&good.optim)?;
+        self.best = good.best;
+        self.state = FitState { lr_factor, ..good.state };
+        Ok(())
+    }
+
     /// Puts the best weights into the model.
     fn end(self) -> Result<(FitSummary, BTreeMap<String, Tensor>), FitError> {
         copy_into(&self.trainee.variables(), &self.best)?;
@@ -289,6 +327,7 @@ impl<'a> Fitting<'a> {
             best_epoch: best.map_or(0, |best| best.epoch),
             best_loss: best.map_or(f64::NAN, |best| best.value),
             micro_batch: self.stepper.micro_batch(),
+            lr_factor: self.state.lr_factor,
             history: self.state.history,
         };
         Ok((summary, self.best))

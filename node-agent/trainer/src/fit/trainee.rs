@@ -37,6 +37,10 @@ pub trait Trainee {
     fn variables(&self) -> BTreeMap<String, Tensor>;
     /// How the sampler treats unequal classes.
     fn imbalance(&self) -> Imbalance;
+    /// How hard each graph of the training set is, where the sampler asks for it.
+    fn difficulty(&self) -> Option<&[f32]> {
+        None
+    }
     /// Weights of the classes in the loss, if any.
     fn class_weight(&self) -> Option<[f32; 2]>;
     /// Loss of a micro-batch (training mode), weighted by its share of the step; `chosen` are the graphs'

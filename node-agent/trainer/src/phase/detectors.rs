@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::config::semantic::{
-    GatSemantic, KdSemantic, StudentSemantic, TeacherSemantic, TrainOn, VgaeSemantic,
+    GatSemantic, Imbalance, KdSemantic, StudentSemantic, TeacherSemantic, TrainOn, VgaeSemantic,
 };
 use common::ids::Phase;
 use common::trainer_protocol::Stage;
@@ -76,7 +76,11 @@ fn train(
     listener.stage(Stage::Training);
     let num_ids = i64::from(prepared.vocabulary.num_ids());
     let (vgae, vgae_fit) = train_vgae(job, pair, teacher, &prepared, num_ids, &mut progress, listener)?;
-    let (gat, gat_fit) = train_gat(job, pair, teacher, &prepared, num_ids, &mut progress, listener)?;
+    let hardness = match pair.gat.imbalance {
+        Imbalance::HardNegatives => Some(difficulty(job, &vgae, &prepared, listener)?),
+        _ => None,
+    };
+    let (gat, gat_fit) = train_gat(job, pair, teacher, &prepared, hardness, &mut progress, listener)?;
 
     listener.stage(Stage::Evaluating);
     let _span = tracing::info_span!("evaluating").entered();
@@ -138,13 +142,13 @@ fn train_gat(
     pair: &Pair<'_>,
     teacher: Option<&LoadedPair>,
     prepared: &Prepared,
-    num_ids: i64,
+    hardness: Option<Vec<f32>>,
     progress: &mut PhaseProgress,
     listener: &mut dyn Listener,
 ) -> Result<(Gat, FitSummary), PhaseError> {
     let _span = tracing::info_span!("gat").entered();
     seed::seed_torch(pair.seed, "gat.init", &[]);
-    let gat = Gat::new(&pair.gat.arch, num_ids, job.device);
+    let gat = Gat::new(&pair.gat.arch, i64::from(prepared.vocabulary.num_ids()), job.device);
     let (train_pool, val_pool) = (data::everything(&prepared.train), data::everything(&prepared.val));
     let teaching = match teacher.zip(pair.kd) {
         None => None,
@@ -157,9 +161,30 @@ fn train_gat(
     };
     let data = train_data(prepared, &train_pool, &val_pool);
     let options = job.fit_options(&pair.gat.fit, pair.seed);
-    let trainee = GatTrainee::new(&gat, pair.gat, &prepared.train.label, teaching);
+    let trainee = GatTrainee::new(&gat, pair.gat, &prepared.train.label, teaching).with_difficulty(hardness);
     let summary = fit(&trainee, data, &options, progress, listener)?;
     Ok((gat, summary))
+}
+
+/// How badly the VGAE rebuilds each training window, in benign standard deviations.
+fn difficulty(
+    job: &Job,
+    vgae: &Vgae,
+    prepared: &Prepared,
+    listener: &mut dyn Listener,
+) -> Result<Vec<f32>, PhaseError> {
+    let mut loader = Loader::new(job.device);
+    let mut evaluator = job.evaluator(&mut loader, listener, "vgae", 1);
+    let set = &prepared.train;
+    let errors = score::errors(vgae, &mut evaluator, set, &data::everything(set))?;
+    let benign = data::pool_for(set, TrainOn::Benign);
+    let pick = |column: &[f32]| benign.iter().map(|&graph| column[graph as usize]).collect();
+    let benign = score::Errors {
+        feature_mse: pick(&errors.feature_mse),
+        neighbourhood_bce: pick(&errors.neighbourhood_bce),
+        id_ce: pick(&errors.id_ce),
+    };
+    Ok(AnomalyScale::fit(&benign).scores(&errors))
 }
 
 fn train_data<'a>(prepared: &'a Prepared, train_pool: &'a [u32], val_pool: &'a [u32]) -> TrainData<'a> {
@@ -248,6 +273,9 @@ fn write(
         outcome.metrics.insert(format!("{model}.best_epoch"), f64::from(fit.best_epoch));
         outcome.tuning_used.insert(format!("{model}.micro_batch"), fit.micro_batch.to_string());
         outcome.tuning_used.insert(format!("{model}.epochs_run"), fit.epochs_run.to_string());
+        if fit.lr_factor != 1.0 {
+            outcome.tuning_used.insert(format!("{model}.lr_factor"), fit.lr_factor.to_string());
+        }
     }
     let names = [
         model_file::VGAE,

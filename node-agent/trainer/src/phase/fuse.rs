@@ -14,6 +14,7 @@ use tch::Tensor;
 
 use super::fusion::baselines::{Logistic, WeightedAverage};
 use super::fusion::learn::{EpisodeNews, FusionProgress, Learner};
+use super::fusion::mlp::Mlp;
 use super::fusion::report::{Combiner, FusionReport, judge};
 use super::fusion::scaling::{Scaling, States};
 use super::fusion::states::{ROW_WIDTH, RawStates, state_rows};
@@ -29,6 +30,8 @@ use crate::nn::qnet::QNet;
 
 /// Name of the agent's weights.
 pub const DQN: &str = "dqn.safetensors";
+/// Name of the weights of the perceptron beside it.
+pub const MLP: &str = "mlp.safetensors";
 
 /// `model.json` of a fusion.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,6 +49,7 @@ struct FusionFile {
     /// An attack iff the logit of α·g + (1−α)·a is above it.
     threshold: ChosenThreshold,
     weighted_average: f64,
+    logistic: Logistic,
     episodes_run: u32,
     best_on_validation: String,
 }
@@ -89,10 +93,13 @@ pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) ->
     listener.stage(Stage::Evaluating);
     let average = WeightedAverage::fit(&states.train)?;
     let weighted_average = average.gat_weight;
+    let logistic = Logistic::fit(&states.train)?;
+    let mlp = Mlp::fit(&states.train, semantic.seed)?;
     let combiners = [
         Combiner::Dqn(&net),
         Combiner::WeightedAverage(average),
-        Combiner::Logistic(Logistic::fit(&states.train)?),
+        Combiner::Logistic(logistic.clone()),
+        Combiner::Mlp(&mlp),
         Combiner::GatOnly,
         Combiner::VgaeOnly,
     ];
@@ -109,10 +116,11 @@ pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) ->
         scaling: states.scaling,
         threshold: report.combiners["dqn"].threshold,
         weighted_average,
+        logistic,
         episodes_run,
         best_on_validation: report.best_on_validation.clone(),
     };
-    write(job, &pair.vocabulary, &net, &file, &report)
+    write(job, &pair.vocabulary, &net, &mlp, &file, &report)
 }
 
 fn all_states(
@@ -250,6 +258,7 @@ fn write(
     job: &Job,
     vocabulary: &dataset::Vocabulary,
     net: &QNet,
+    mlp: &Mlp,
     file: &FusionFile,
     report: &FusionReport,
 ) -> Result<Outcome, PhaseError> {
@@ -257,6 +266,7 @@ fn write(
     let pth = format!("fusion_agent_{}.pth", job.dataset);
     let weights = trainee::named(&net.store);
     output::write_tensors(&dir.join(DQN), &weights)?;
+    output::write_tensors(&dir.join(MLP), &trainee::named(&mlp.store))?;
     let scaling: Vec<(String, Tensor)> = file.scaling.tensors();
     crate::pth::write(&dir.join(&pth), &[("dqn", output::for_python(&weights)), ("scaling", scaling)])?;
     output::write_json(&dir.join(model_file::VOCABULARY), vocabulary)?;
@@ -269,7 +279,7 @@ fn write(
     }
     outcome.tuning_used.insert("dqn.episodes_run".to_owned(), file.episodes_run.to_string());
     outcome.tuning_used.insert("best_on_validation".to_owned(), report.best_on_validation.clone());
-    outcome.files = [DQN, model_file::VOCABULARY, model_file::METRICS, model_file::MODEL, &pth]
+    outcome.files = [DQN, MLP, model_file::VOCABULARY, model_file::METRICS, model_file::MODEL, &pth]
         .map(str::to_owned)
         .to_vec();
     Ok(outcome)

@@ -32,7 +32,11 @@ pub struct GatTrainee<'a> {
     /// Weights of the classes in the loss that is watched: what training gives them, by weight or by draws.
     watched_weight: Tensor,
     teaching: Option<GatTeaching<'a>>,
+    difficulty: Option<Vec<f32>>,
 }
+
+/// Weights of the loss where every attack comes with four benign windows.
+const HARD_NEGATIVES_WEIGHT: [f32; 2] = [0.625, 2.5];
 
 impl<'a> GatTrainee<'a> {
     /// `labels` are those of the training pool.
@@ -43,16 +47,28 @@ impl<'a> GatTrainee<'a> {
         labels: &[u8],
         teaching: Option<GatTeaching<'a>>,
     ) -> Self {
-        let weight = (semantic.imbalance == Imbalance::WeightedLoss).then(|| {
-            let weight = inverse_share(labels);
-            (weight, Tensor::from_slice(&weight).to_device(gat.store.device()))
-        });
+        let by_share = inverse_share(labels);
+        let weight = match semantic.imbalance {
+            Imbalance::None | Imbalance::BalancedSampling => None,
+            Imbalance::WeightedLoss => Some(by_share),
+            Imbalance::HardNegatives if by_share == [1.0; 2] => None,
+            Imbalance::HardNegatives => Some(HARD_NEGATIVES_WEIGHT),
+        };
+        let weight = weight.map(|weight| (weight, Tensor::from_slice(&weight).to_device(gat.store.device())));
         let watched_weight = match semantic.imbalance {
             Imbalance::None => [1.0; 2],
-            Imbalance::WeightedLoss | Imbalance::BalancedSampling => inverse_share(labels),
+            Imbalance::WeightedLoss | Imbalance::BalancedSampling | Imbalance::HardNegatives => by_share,
         };
         let watched_weight = Tensor::from_slice(&watched_weight).to_device(gat.store.device());
-        Self { gat, imbalance: semantic.imbalance, weight, watched_weight, teaching }
+        let imbalance = semantic.imbalance;
+        Self { gat, imbalance, weight, watched_weight, teaching, difficulty: None }
+    }
+
+    /// With a difficulty of each graph of the training set, for hard negatives.
+    #[must_use]
+    pub fn with_difficulty(mut self, difficulty: Option<Vec<f32>>) -> Self {
+        self.difficulty = difficulty;
+        self
     }
 }
 
@@ -67,6 +83,10 @@ impl Trainee for GatTrainee<'_> {
 
     fn imbalance(&self) -> Imbalance {
         self.imbalance
+    }
+
+    fn difficulty(&self) -> Option<&[f32]> {
+        self.difficulty.as_deref()
     }
 
     fn class_weight(&self) -> Option<[f32; 2]> {
@@ -150,7 +170,7 @@ mod tests {
         assert!((watched(Imbalance::None) - (10.0 * attack + 20.0 * benign) / 30.0).abs() < 1e-6);
         // Weights 5 and 5/9.
         let weighted = (10.0 * 5.0 * attack + 20.0 / 1.8 * benign) / (50.0 + 20.0 / 1.8);
-        for imbalance in [Imbalance::WeightedLoss, Imbalance::BalancedSampling] {
+        for imbalance in [Imbalance::WeightedLoss, Imbalance::BalancedSampling, Imbalance::HardNegatives] {
             assert!((watched(imbalance) - weighted).abs() < 1e-6, "{imbalance:?}");
         }
     }

@@ -15,6 +15,8 @@ struct Scripted<'a> {
     inner: GatTrainee<'a>,
     val_losses: Vec<f64>,
     spoilt_from: Option<usize>,
+    /// How many training losses are spoilt; the rest are as they should be.
+    spoils_left: Cell<u32>,
     validated: Cell<usize>,
     /// Weights as they were at each validation.
     seen: RefCell<Vec<BTreeMap<String, Tensor>>>,
@@ -36,7 +38,11 @@ impl Trainee for Scripted<'_> {
     fn loss(&self, chosen: &[u32], batch: &GraphBatch, share: &Share) -> Tensor {
         let loss = self.inner.loss(chosen, batch, share);
         let spoilt = self.spoilt_from.is_some_and(|epoch| self.validated.get() + 1 >= epoch);
-        if spoilt { loss * f64::NAN } else { loss }
+        if !spoilt || self.spoils_left.get() == 0 {
+            return loss;
+        }
+        self.spoils_left.set(self.spoils_left.get() - 1);
+        loss * f64::NAN
     }
     fn validate(&self, _: &mut Evaluator<'_>, _: &GraphSet, _: &[u32]) -> Result<Validation, FitError> {
         let epoch = self.validated.get();
@@ -67,8 +73,14 @@ fn the_best_epoch_is_kept_and_patience_ends_the_fit() {
     let pool: Vec<u32> = (0..12).collect();
     let inner = GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None);
     let val_losses = vec![1.0, 0.5, 0.9, 0.6, 0.1];
-    let scripted =
-        Scripted { inner, val_losses, spoilt_from: None, validated: Cell::new(0), seen: RefCell::default() };
+    let scripted = Scripted {
+        inner,
+        val_losses,
+        spoilt_from: None,
+        spoils_left: Cell::new(0),
+        validated: Cell::new(0),
+        seen: RefCell::default(),
+    };
     let dir = tempfile::tempdir().unwrap();
     let mut progress = PhaseProgress::open(dir.path(), "f".to_owned(), None).unwrap();
     let data = TrainData { train: &set, train_pool: &pool, val: &set, val_pool: &pool };
@@ -88,6 +100,7 @@ fn a_loss_that_is_no_number_ends_the_fit_and_leaves_the_last_checkpoint() {
         inner,
         val_losses: vec![1.0; 5],
         spoilt_from: Some(3),
+        spoils_left: Cell::new(u32::MAX),
         validated: Cell::new(0),
         seen: RefCell::default(),
     };
@@ -191,4 +204,37 @@ fn without_a_validation_window_the_training_loss_is_watched_and_not_called_val()
     let summary = fit(&trainee, data, &options(2, 0), &mut progress, &mut keeper).unwrap();
     assert!(summary.history.iter().all(|(train, watched)| train == watched));
     assert!(!keeper.0.is_empty() && keeper.0.iter().all(|r| !r.metrics.contains_key("val_loss")));
+}
+
+#[test]
+fn a_loss_that_is_no_number_once_is_answered_with_a_lower_rate_from_the_last_good_epoch() {
+    let (gat, set) = (gat(), set(12));
+    let pool: Vec<u32> = (0..12).collect();
+    let scripted = Scripted {
+        inner: GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None),
+        val_losses: vec![1.0, 0.8, 0.6, 0.4],
+        spoilt_from: Some(3),
+        spoils_left: Cell::new(1),
+        validated: Cell::new(0),
+        seen: RefCell::default(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut progress = PhaseProgress::open(dir.path(), "f".to_owned(), None).unwrap();
+    let data = TrainData { train: &set, train_pool: &pool, val: &set, val_pool: &pool };
+    let summary = fit(&scripted, data, &options(4, 0), &mut progress, &mut Silent).unwrap();
+    assert_eq!((summary.epochs_run, summary.best_epoch, summary.lr_factor), (4, 4, 0.1));
+    assert!(summary.history.iter().all(|(loss, _)| loss.is_finite()));
+    let all_finite = |weights: &BTreeMap<String, Tensor>| {
+        weights.values().all(|tensor| tensor.isfinite().all().int64_value(&[]) == 1)
+    };
+    assert!(scripted.seen.borrow().iter().all(all_finite));
+
+    // Not where the configuration says no.
+    let mut strict = options(4, 0);
+    strict.semantic.diverged_lr_factor = 0.0;
+    scripted.validated.set(2);
+    scripted.spoils_left.set(1);
+    let mut progress = PhaseProgress::open(&dir.path().join("strict"), "f".to_owned(), None).unwrap();
+    let refused = fit(&scripted, data, &strict, &mut progress, &mut Silent);
+    assert!(matches!(refused, Err(FitError::Diverged { epoch: 1, .. })), "{refused:?}");
 }

@@ -8,6 +8,7 @@
 //! | `agent` | online and target network, vectorised choice, one learning step |
 //! | `learn` | the episodes: draws, exploration, validation, early stopping, resume |
 //! | `baselines` | weighted average and logistic regression on the same states |
+//! | `mlp` | a small perceptron on the same states |
 //! | `report` | thresholds on validation, figures of every folder, the best of all combiners |
 //!
 //! Departures from the reference, all because of faults written down there: α is used as the weight it
@@ -22,6 +23,7 @@
 pub mod agent;
 pub mod baselines;
 pub mod learn;
+pub mod mlp;
 pub mod replay;
 pub mod report;
 pub mod scaling;

@@ -9,6 +9,7 @@ use tch::Tensor;
 use super::FusionError;
 use super::baselines::{Logistic, WeightedAverage};
 use super::learn::fused_scores;
+use super::mlp::Mlp;
 use super::scaling::States;
 use crate::metrics::{ByTruth, FolderReport, ModelReport, ThresholdRule, choose_threshold, report_folder};
 use crate::nn::qnet::QNet;
@@ -19,6 +20,7 @@ pub enum Combiner<'a> {
     Dqn(&'a QNet),
     WeightedAverage(WeightedAverage),
     Logistic(Logistic),
+    Mlp(&'a Mlp),
     GatOnly,
     VgaeOnly,
 }
@@ -29,6 +31,7 @@ impl Combiner<'_> {
             Self::Dqn(_) => "dqn",
             Self::WeightedAverage(_) => "weighted_average",
             Self::Logistic(_) => "logistic",
+            Self::Mlp(_) => "mlp",
             Self::GatOnly => "gat_only",
             Self::VgaeOnly => "vgae_only",
         }
@@ -40,6 +43,7 @@ impl Combiner<'_> {
             Self::Dqn(net) => fused_scores(net, states)?,
             Self::WeightedAverage(average) => average.scores(states),
             Self::Logistic(logistic) => logistic.scores(states),
+            Self::Mlp(mlp) => mlp.scores(states),
             Self::GatOnly => states.gat_margin.shallow_clone(),
             Self::VgaeOnly => states.anomaly_margin.shallow_clone(),
         };
@@ -53,7 +57,7 @@ pub struct FusionReport {
     /// By the combiner's name.
     pub combiners: BTreeMap<String, ModelReport>,
     /// The combiner with the highest validation F1, then AUC; on a draw the first in the order dqn,
-    /// weighted_average, logistic, gat_only, vgae_only.
+    /// weighted_average, logistic, mlp, gat_only, vgae_only.
     pub best_on_validation: String,
 }
 
