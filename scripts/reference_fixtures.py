@@ -9,17 +9,27 @@ of the published Python classes. Every file holds weights (`w.`), inputs (`in.`)
 (`g.`) and what training makes of the weights (`t.`). The files lie in the repository: tests need no Python.
 """
 
+import json
 import pathlib
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from reference_models import FEATURES, Gat, QNet, Vgae
 from torch import nn
-from torch_geometric.nn import GATConv, JumpingKnowledge, global_mean_pool
+from torch_geometric.nn import GATConv, global_mean_pool
 
 HERE = pathlib.Path(__file__).resolve().parent.parent / "node-agent/trainer/tests/reference"
 NUM_IDS = 12
-FEATURES = 10
+GAT = {"id_embedding": 4, "layers": 3, "heads": 2, "hidden": 5, "fc_layers": 2}
+VGAE = {
+    "id_embedding": 3,
+    "encoder": [{"heads": 2, "width": 6}, {"heads": 1, "width": 8}],
+    "latent": 5,
+    "decoder": [{"heads": 2, "width": 4}],
+    "neighbourhood_hidden": 5,
+}
+DQN = {"layers": 2, "hidden": 24, "actions": 7}
 
 
 def graphs():
@@ -64,64 +74,6 @@ def gradients(module):
     return named("g", ((name, p.grad) for name, p in module.named_parameters() if p.grad is not None))
 
 
-def block(inputs, outputs):
-    return nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(0.0)
-
-
-class Gat(nn.Module):
-    """Three layers of two heads of five channels, concatenated layers, mean pool, two linears."""
-
-    def __init__(self, embedding=4, layers=3, heads=2, hidden=5, fc_layers=2):
-        super().__init__()
-        self.id_embedding = nn.Embedding(NUM_IDS, embedding)
-        width = heads * hidden
-        inputs = [embedding + FEATURES] + [width] * (layers - 1)
-        self.convs = nn.ModuleList(GATConv(i, hidden, heads=heads) for i in inputs)
-        self.jk = JumpingKnowledge("cat")
-        pooled = width * layers
-        rest = [m for _ in range(fc_layers - 1) for m in block(pooled, pooled)]
-        self.fc_layers = nn.ModuleList([*rest, nn.Linear(pooled, 2)])
-
-    def forward(self, d):
-        x = torch.cat([self.id_embedding(d["in.node_id"]), d["in.x"]], 1)
-        edges = torch.stack([d["in.src"], d["in.dst"]])
-        layers = []
-        for conv in self.convs:
-            x = conv(x, edges).relu()
-            layers.append(x)
-        embedding = x = global_mean_pool(self.jk(layers), d["in.graph"])
-        for layer in self.fc_layers:
-            x = layer(x)
-        return x, embedding
-
-
-class Vgae(nn.Module):
-    """Encoder 2x6 and 1x8, latent 5, decoder 2x4, neighbourhood head of width 5."""
-
-    def __init__(self, embedding=3, latent=5, hidden=5):
-        super().__init__()
-        self.id_embedding = nn.Embedding(NUM_IDS, embedding)
-        self.encoder_layers = nn.ModuleList([GATConv(embedding + FEATURES, 6, heads=2), GATConv(12, 8)])
-        self.encoder_bns = nn.ModuleList([nn.BatchNorm1d(12), nn.BatchNorm1d(8)])
-        self.z_mean = nn.Linear(8, latent)
-        self.z_logvar = nn.Linear(8, latent)
-        self.decoder_layers = nn.ModuleList([GATConv(latent, 4, heads=2), GATConv(8, FEATURES)])
-        self.decoder_bns = nn.ModuleList([nn.BatchNorm1d(8)])
-        self.canid_classifier = nn.Linear(latent, NUM_IDS)
-        rest = [*block(latent, hidden), *block(hidden, hidden)]
-        self.neighborhood_decoder = nn.Sequential(*rest, nn.Linear(hidden, NUM_IDS))
-
-    def forward(self, d):
-        edges = torch.stack([d["in.src"], d["in.dst"]])
-        x = torch.cat([self.id_embedding(d["in.node_id"]), d["in.x"]], 1)
-        for conv, norm in zip(self.encoder_layers, self.encoder_bns):
-            x = norm(conv(x, edges)).relu()
-        mean, logvar = self.z_mean(x), self.z_logvar(x).clamp(-20, 20)
-        x = self.decoder_bns[0](self.decoder_layers[0](mean, edges)).relu()
-        features = self.decoder_layers[1](x, edges).sigmoid()
-        return mean, logvar, features, self.canid_classifier(mean), self.neighborhood_decoder(mean)
-
-
 def vgae_terms(d, mean, logvar, features, ids, neighbours):
     """Per node: feature error, neighbourhood and id cross entropy; and the divergence, over everything."""
     target = torch.zeros_like(neighbours)
@@ -145,7 +97,7 @@ def gat_conv():
 
 def gat():
     d = graphs()
-    model = shake(Gat())
+    model = shake(Gat(NUM_IDS, GAT))
     d |= named("w", model.named_parameters())
     weight = torch.tensor([0.75, 1.5])
     d["in.class_weight"] = weight
@@ -175,7 +127,7 @@ def gat():
 
 def vgae():
     d = graphs()
-    model = shake(Vgae())
+    model = shake(Vgae(NUM_IDS, VGAE))
     state = [(name, tensor) for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
     d |= named("w", state)
     model.eval()
@@ -206,26 +158,46 @@ def vgae():
 
 
 def qnet():
-    blocks = [(15, 24), (24, 24)]
-    rest = [m for i, o in blocks for m in (nn.Linear(i, o), nn.LayerNorm(o), nn.ReLU(), nn.Dropout(0.0))]
-    model = shake(nn.Sequential(*rest, nn.Linear(24, 7)))
+    model = shake(QNet(DQN))
     states, action, goal = torch.randn(10, 15), torch.randint(7, (10,)), 2 * torch.randn(10)
     values = model(states)
     loss = F.smooth_l1_loss(values.gather(1, action.unsqueeze(1)).squeeze(1), goal)
     d = {"in.states": states, "in.action": action, "in.goal": goal, "out.values": values.detach()}
-    d |= named("w", ((f"net.{name}", p) for name, p in model.named_parameters()))
+    d |= named("w", model.named_parameters())
     adam = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=1e-2)
     loss.backward()
-    d["out.loss"] = loss.detach()
-    d |= {f"g.net.{name[2:]}": tensor for name, tensor in gradients(model).items()}
+    d |= {"out.loss": loss.detach()} | gradients(model)
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     adam.step()
-    d |= named("t", ((f"net.{name}", p) for name, p in model.named_parameters()))
-    save_file(d, HERE / "qnet.safetensors")
+    save_file(d | named("t", model.named_parameters()), HERE / "qnet.safetensors")
+
+
+def state_dicts():
+    """Names and shapes at the published sizes (conf/base.yaml), with 53 ids."""
+    layer = lambda heads, width: {"heads": heads, "width": width}
+    vgae_large = {"id_embedding": 32, "encoder": [layer(4, 120), layer(1, 240)], "latent": 48}
+    vgae_large |= {"decoder": [layer(4, 60)], "neighbourhood_hidden": 48}
+    vgae_small = {"id_embedding": 4, "encoder": [layer(1, 80), layer(1, 40)], "latent": 16}
+    vgae_small |= {"decoder": [layer(4, 10)], "neighbourhood_hidden": 16}
+    gat_large = {"id_embedding": 16, "layers": 3, "heads": 8, "hidden": 48, "fc_layers": 1}
+    gat_small = {"id_embedding": 8, "layers": 2, "heads": 4, "hidden": 24, "fc_layers": 2}
+    models = {
+        "vgae_large": Vgae(53, vgae_large),
+        "vgae_small": Vgae(53, vgae_small),
+        "gat_large": Gat(53, gat_large),
+        "gat_small": Gat(53, gat_small),
+        "dqn_large": QNet({"layers": 3, "hidden": 576, "actions": 21}),
+        "dqn_small": QNet({"layers": 2, "hidden": 160, "actions": 21}),
+    }
+    shapes = {
+        name: {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
+        for name, model in models.items()
+    }
+    (HERE / "state_dicts.json").write_text(json.dumps(shapes, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
     HERE.mkdir(parents=True, exist_ok=True)
-    for make in (gat_conv, gat, vgae, qnet):
+    for make in (gat_conv, gat, vgae, qnet, state_dicts):
         torch.manual_seed(7)
         make()

@@ -1,6 +1,7 @@
 //! Runs the three phases of one dataset through `trainer run`, without coordinator or agent:
 //! `cargo run --release -p trainer --example drive -- <folder of the dataset> <work folder> [phase...]`.
-//! Each phase takes its parents from the work folder, so a single one can be repeated.
+//! Each phase takes its parents from the work folder, so a single one can be repeated. Further arguments like
+//! `teacher.gat.imbalance='"hard_negatives"'` set values of the semantic configuration, as JSON.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,20 +22,23 @@ fn main() {
         eprintln!("usage: drive <folder of the dataset> <work folder> [teacher] [student] [fusion]");
         std::process::exit(2);
     };
-    let wanted: Vec<Phase> = args.map(|name| name.parse().expect("teacher, student or fusion")).collect();
+    let (settings, names): (Vec<String>, Vec<String>) = args.partition(|arg| arg.contains('='));
+    let wanted: Vec<Phase> =
+        names.iter().map(|name| name.parse().expect("teacher, student or fusion")).collect();
     let captures = std::fs::canonicalize(captures).expect("the folder of captures exists");
     for phase in Phase::ALL.into_iter().filter(|phase| wanted.is_empty() || wanted.contains(phase)) {
-        drive(phase, &captures, Path::new(&work));
+        drive(phase, &captures, Path::new(&work), &settings);
     }
 }
 
-fn drive(phase: Phase, captures: &Path, work: &Path) {
+fn drive(phase: Phase, captures: &Path, work: &Path, settings: &[String]) {
     let data = DataSemantic::default();
     let semantic = match phase {
         Phase::Teacher => PhaseSemantic::Teacher { data, teacher: TeacherSemantic::default() },
         Phase::Student => PhaseSemantic::Student { data, student: StudentSemantic::default() },
         Phase::Fusion => PhaseSemantic::Fusion { data, fusion: FusionSemantic::default() },
     };
+    let semantic = with_settings(&semantic, settings);
     let parents: BTreeMap<Phase, PathBuf> =
         Phase::ALL.into_iter().map(|parent| (parent, work.join(parent.as_str()).join("out"))).collect();
     let order = support::Order {
@@ -71,4 +75,19 @@ fn drive(phase: Phase, captures: &Path, work: &Path) {
             println!("{name:70} {value:.4}");
         }
     }
+}
+
+/// Settings whose keys this phase does not have are those of another.
+fn with_settings(semantic: &PhaseSemantic, settings: &[String]) -> PhaseSemantic {
+    let mut tree = serde_json::to_value(semantic).expect("settings are JSON");
+    for setting in settings {
+        let (key, value) = setting.split_once('=').expect("KEY=VALUE");
+        let pointer = format!("/{}", key.replace('.', "/"));
+        // The phase's name stands around its settings.
+        if let Some(at) = tree.as_object_mut().and_then(|o| o.values_mut().next()?.pointer_mut(&pointer)) {
+            *at = serde_json::from_str(value).expect("the value is JSON");
+            println!("{key} = {value}");
+        }
+    }
+    serde_json::from_value(tree).expect("known settings of the right type")
 }
