@@ -10,6 +10,7 @@
 //! | [`graph_set`], [`batch`] | many graphs in flat arrays, in a file, joined to batches |
 //! | [`split`](mod@split) | validation split that leaks no copy |
 //! | [`prepare`](mod@prepare) | all of it for one dataset, in parallel, cached by content |
+//! | [`silence`] | how long periodic ids stay away: suppressed messages |
 //! | [`sample`] | made-up captures for a first run |
 //! | [`examine`] | figures of captures, and all problems of a dataset together |
 //!
@@ -29,6 +30,7 @@ pub mod layout;
 pub mod prepare;
 pub mod read;
 pub mod sample;
+pub mod silence;
 pub mod split;
 pub mod vocabulary;
 pub mod window;
@@ -44,6 +46,7 @@ pub use layout::{CaptureFile, Layout};
 pub use prepare::{Copies, PrepareConfig, PrepareReport, PrepareTuning, Prepared, Progress, prepare};
 pub use read::{CaptureFormat, ReadOptions, ReadReport, read_capture};
 pub use sample::{SampleConfig, SampleReport};
+pub use silence::{Silence, SilenceConfig, Vehicle, learn_vehicle, score_silence};
 pub use split::{SplitConfig, SplitKind};
 pub use vocabulary::{Vocabulary, VocabularyScope};
 pub use window::{ChunkRule, EdgeFeatures, WindowConfig};

@@ -75,6 +75,11 @@ impl WindowConfig {
         self.window.div_ceil(self.stride.max(1)).saturating_sub(1)
     }
 
+    /// True if row `row` (from 0) has no successor though others follow it, and so is no transition.
+    pub fn loses(&self, row: u64) -> bool {
+        self.chunk_rule == ChunkRule::Original && row % ORIGINAL_CHUNK_ROWS == ORIGINAL_CHUNK_ROWS - 1
+    }
+
     /// Transitions that a capture of `rows` messages gives.
     pub fn transitions(&self, rows: u64) -> u64 {
         match self.chunk_rule {

@@ -115,6 +115,9 @@ fn three_phases_build_on_each_other() {
         .collect();
     assert_eq!(stages, [Stage::Preparing, Stage::Training, Stage::Evaluating]);
     assert!(ended.frames.iter().any(|frame| matches!(frame, FromTrainer::Checkpoint { .. })));
+    for key in ["silence.threshold", "silence.train.fpr", "silence.test_05_suppress.alarm_rate"] {
+        assert!(ended.done().metrics.contains_key(key), "{key}");
+    }
     let sections = pth::read(&place.out("t").join("best_teacher_model_sample.pth")).unwrap();
     assert!(sections["gat"].contains_key("convs.0.lin.weight"));
     assert!(sections["vgae"].contains_key("encoder_bns.0.num_batches_tracked"));

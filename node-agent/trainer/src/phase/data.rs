@@ -3,8 +3,8 @@
 use common::config::semantic as sem;
 use common::trainer_protocol::Stage;
 use dataset::{
-    ChunkRule, Copies, EdgeFeatures, GraphSet, PrepareConfig, PrepareTuning, Prepared, ReadOptions,
-    SplitConfig, SplitKind, VocabularyScope, WindowConfig, layout,
+    ChunkRule, Copies, EdgeFeatures, GraphSet, Layout, PrepareConfig, PrepareTuning, Prepared, ReadOptions,
+    SplitConfig, SplitKind, VocabularyScope, WindowConfig,
 };
 
 use super::{Job, PhaseError};
@@ -23,22 +23,11 @@ pub const TRAINING: &str = "train";
 pub fn prepare(job: &Job, listener: &mut dyn Listener) -> Result<Prepared, PhaseError> {
     listener.stage(Stage::Preparing);
     let _span = tracing::info_span!("preparing", dataset = %job.dataset).entered();
-    let (root, name) = match (job.captures_dir.parent(), job.captures_dir.file_name()) {
-        (Some(root), Some(name)) => (root, name.to_string_lossy()),
-        _ => {
-            let path = job.captures_dir.clone();
-            let mend = "give the folder of one dataset".to_owned();
-            return Err(dataset::DataError::Missing { what: "dataset folder", path, mend }.into());
-        }
-    };
-    let layout = layout::find(root, &name)?;
+    let layout = layout(job)?;
     let tuning = PrepareTuning {
         cache_dir: Some(job.cache_dir.clone()),
         threads: job.tuning.workers.max(1) as usize,
-        read: ReadOptions {
-            max_bad_lines: job.tuning.bad_lines_per_file_max.into(),
-            ..ReadOptions::default()
-        },
+        read: read_options(job),
     };
     let prepared = dataset::prepare(&layout, &prepare_config(job.semantic.data()), &tuning, &|_| {})?;
     for warning in &prepared.report.warnings {
@@ -61,6 +50,27 @@ pub fn prepare(job: &Job, listener: &mut dyn Listener) -> Result<Prepared, Phase
         "graphs are ready"
     );
     Ok(prepared)
+}
+
+/// The captures of the job.
+///
+/// # Errors
+/// When there are none.
+pub fn layout(job: &Job) -> Result<Layout, PhaseError> {
+    match (job.captures_dir.parent(), job.captures_dir.file_name()) {
+        (Some(root), Some(name)) => Ok(dataset::layout::find(root, &name.to_string_lossy())?),
+        _ => {
+            let path = job.captures_dir.clone();
+            let mend = "give the folder of one dataset".to_owned();
+            Err(dataset::DataError::Missing { what: "dataset folder", path, mend }.into())
+        }
+    }
+}
+
+/// How much damage of a capture is let pass.
+#[must_use]
+pub fn read_options(job: &Job) -> ReadOptions {
+    ReadOptions { max_bad_lines: job.tuning.bad_lines_per_file_max.into(), ..ReadOptions::default() }
 }
 
 /// The configuration's words in those of the dataset room.

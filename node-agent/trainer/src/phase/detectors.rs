@@ -14,7 +14,7 @@ use super::gat_fit::{GatTeaching, GatTrainee};
 use super::job::{Job, Outcome};
 use super::model_file::{self, GatPart, LoadedPair, MODEL_SCHEMA, ModelFile, VgaePart};
 use super::vgae_fit::{VgaeTeaching, VgaeTrainee};
-use super::{PhaseError, data, output, score};
+use super::{PhaseError, data, output, score, silence};
 use crate::fit::loader::Loader;
 use crate::fit::progress::PhaseProgress;
 use crate::fit::{FitSummary, Listener, TrainData, fit, seed, trainee};
@@ -22,6 +22,9 @@ use crate::metrics::{ByTruth, ModelReport, ThresholdRule, choose_threshold, repo
 use crate::nn::gat::Gat;
 use crate::nn::parameter_count;
 use crate::nn::vgae::Vgae;
+
+/// Name of the alarm for messages that stay away.
+const SILENCE: &str = "silence";
 
 /// What both phases have in common.
 struct Pair<'a> {
@@ -86,6 +89,8 @@ fn train(
     let _span = tracing::info_span!("evaluating").entered();
     let (scale, vgae_report) = judge_vgae(job, pair, &vgae, &prepared, listener)?;
     let gat_report = judge_gat(job, pair, &gat, &prepared, listener)?;
+    let silence = silence::judge(job, pair.vgae.threshold.target_fpr, listener)?;
+    let (silence, silence_report) = silence.unzip();
     let file = ModelFile {
         schema: MODEL_SCHEMA,
         dataset: job.dataset.clone(),
@@ -105,8 +110,11 @@ fn train(
             threshold: gat_report.threshold,
             fit: gat_fit,
         },
+        silence,
     };
-    write(job, &prepared, &file, &vgae, &gat, BTreeMap::from([("vgae", vgae_report), ("gat", gat_report)]))
+    let mut reports = BTreeMap::from([("vgae", vgae_report), ("gat", gat_report)]);
+    reports.extend(silence_report.map(|report| (SILENCE, report)));
+    write(job, &prepared, &file, &vgae, &gat, reports)
 }
 
 fn train_vgae(
@@ -267,7 +275,11 @@ fn write(
 
     let mut outcome = Outcome::default();
     for (model, report) in &reports {
-        output::flatten(model, report, &mut outcome.metrics);
+        match *model {
+            // Its figures on injected messages would only say that it is not made for them.
+            SILENCE => output::flatten_alarms(model, report, &mut outcome.metrics),
+            _ => output::flatten(model, report, &mut outcome.metrics),
+        }
     }
     for (model, fit) in [("vgae", &file.vgae.fit), ("gat", &file.gat.fit)] {
         outcome.metrics.insert(format!("{model}.best_epoch"), f64::from(fit.best_epoch));

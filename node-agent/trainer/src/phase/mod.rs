@@ -9,6 +9,7 @@
 //! | [`fuse`], [`fusion`] | the fusion phase and its agent |
 //! | [`score`] | detectors over whole sets, in batches |
 //! | [`anomaly`] | three reconstruction errors to one score |
+//! | [`silence`] | the alarm for messages that stay away |
 //! | [`model_file`] | `model.json`, and reading a committed pair back |
 //! | [`output`] | whole files or none |
 
@@ -23,6 +24,7 @@ pub mod job;
 pub mod model_file;
 pub mod output;
 pub mod score;
+pub mod silence;
 pub mod vgae_fit;
 
 pub use error::PhaseError;

@@ -13,6 +13,7 @@ use tch::{Device, Tensor};
 use super::PhaseError;
 use super::anomaly::AnomalyScale;
 use super::job::hex;
+use super::silence::SilencePart;
 use crate::fit::{FitSummary, trainee};
 use crate::metrics::ChosenThreshold;
 use crate::nn::gat::Gat;
@@ -38,6 +39,8 @@ pub struct ModelFile {
     pub data: DataSemantic,
     pub vgae: VgaePart,
     pub gat: GatPart,
+    /// The alarm for messages that stay away; none without a benign training capture.
+    pub silence: Option<SilencePart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -96,6 +96,15 @@ pub fn flatten(model: &str, report: &ModelReport, into: &mut BTreeMap<String, f6
     }
 }
 
+/// As [`flatten`], but of folders with labels only how often benign windows alarm.
+pub fn flatten_alarms(model: &str, report: &ModelReport, into: &mut BTreeMap<String, f64>) {
+    let mut all = BTreeMap::new();
+    flatten(model, report, &mut all);
+    into.extend(all.into_iter().filter(|(key, _)| {
+        [".threshold", ".n", ".alarm_rate", ".fpr"].iter().any(|figure| key.ends_with(figure))
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
