@@ -192,7 +192,7 @@ fn write_configs(dir: &Path, config: &Config, results: &[JobResult]) -> Result<(
 /// Fetches the model files of a result, each checked against its digest; those that are there already stay.
 async fn fetch_models(store: &Store, dir: &Path, result: &JobResult) -> Result<Vec<String>> {
     let Some(committed) = &result.committed else { return Ok(Vec::new()) };
-    let models = result.files.iter().filter(|f| f.name.ends_with(".pth"));
+    let models = result.files.iter().filter(|f| [".pth", ".pt"].iter().any(|end| f.name.ends_with(end)));
     let mut names = Vec::new();
     for entry in models {
         let dest = dir.join(MODELS);

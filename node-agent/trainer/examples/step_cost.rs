@@ -9,7 +9,7 @@ use dataset::{GraphSet, PrepareConfig, PrepareTuning};
 use tch::Device;
 use trainer::fit::listener::Silent;
 use trainer::fit::loader::Loader;
-use trainer::fit::step::Stepper;
+use trainer::fit::step::{Stepper, Task};
 use trainer::fit::{Evaluator, Trainee, seed};
 use trainer::nn::{gat::Gat, vgae::Vgae};
 use trainer::optim::{Adam, AdamConfig, WeightDecay};
@@ -67,8 +67,8 @@ fn cost(what: &str, trainee: &dyn Trainee, set: &GraphSet) {
     let chosen: Vec<u32> = (0..set.len() as u32).step_by(stride).take(BATCH * STEPS).collect();
     report(what, || {
         for part in chosen.chunks(BATCH) {
-            let _ =
-                stepper.step(trainee, &mut adam, &mut loader, set, part, &|| {}, &mut Silent).expect("step");
+            let task = Task { set, chosen: part, reseed: &|| {} };
+            let _ = stepper.step(trainee, &mut adam, &mut loader, task, &mut Silent).expect("step");
         }
     });
 }

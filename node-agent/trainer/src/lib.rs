@@ -15,6 +15,7 @@
 //! | [`metrics`] | what a report says about decisions and rankings; thresholds |
 //! | [`checkpoint`] | crash-safe snapshots of a running fit |
 //! | [`pth`] | files Python's `torch.load(weights_only=True)` accepts |
+//! | [`torchscript`] | models as one file that libtorch and Python run without this crate |
 //! | [`phase`] | teacher, student and fusion, from graphs to the files of a result |
 //! | [`session`] | one attempt over the protocol |
 
@@ -29,3 +30,4 @@ pub mod phase;
 pub mod pth;
 pub mod runtime;
 pub mod session;
+pub mod torchscript;

@@ -127,6 +127,7 @@ fn three_phases_build_on_each_other() {
     order.parents.insert(Phase::Teacher, place.out("t"));
     let ended = run(binary(), order.start(), |_, _| {});
     whole(&ended, &place.out("s"), "final_student_model_sample.pth");
+    whole(&ended, &place.out("s"), "final_student_model_sample.pt");
     has_test_figures(&ended, "gat");
 
     let semantic = fusion();
@@ -134,6 +135,7 @@ fn three_phases_build_on_each_other() {
     order.parents.insert(Phase::Student, place.out("s"));
     let ended = run(binary(), order.start(), |_, _| {});
     whole(&ended, &place.out("f"), "fusion_agent_sample.pth");
+    whole(&ended, &place.out("f"), "fusion_agent_sample.pt");
     has_test_figures(&ended, "dqn");
     has_test_figures(&ended, "weighted_average");
     has_test_figures(&ended, "logistic");

@@ -14,7 +14,7 @@ use super::loader::Loader;
 use super::progress::{Finished, FitState, PhaseProgress, Running};
 use super::sampler::Draw;
 use super::schedule::learning_rate;
-use super::step::Stepper;
+use super::step::{Stepper, Task};
 use super::trainee::{copy_into, deep_copy};
 use super::{Evaluator, FitError, Listener, Trainee, Validation, seed};
 use crate::optim::{Adam, AdamConfig, WeightDecay};
@@ -181,11 +181,11 @@ impl<'a> Fitting<'a> {
         for (number, chosen) in (0u64..).zip(order.chunks(batch_size)).skip(stepped as usize) {
             let (seed, place) = (self.options.seed, [u64::from(epoch), number]);
             let reseed = || seed::seed_torch(seed, name, &place);
-            let (trainee, set) = (self.trainee, self.data.train);
+            let task = Task { set: self.data.train, chosen, reseed: &reseed };
             let rate = learning_rate(&self.options.semantic, epoch, number, steps);
             self.adam.set_lr(rate * self.state.lr_factor);
             let (adam, loader) = (&mut self.adam, &mut self.loader);
-            losses += self.stepper.step(trainee, adam, loader, set, chosen, &reseed, listener)?;
+            losses += self.stepper.step(self.trainee, adam, loader, task, listener)?;
             self.graphs_done += chosen.len() as u64;
             let done = number + 1;
             let mean = || (loss_before + losses.double_value(&[])) / done as f64;

@@ -13,6 +13,16 @@ use super::{FitError, Listener, Share, Trainee};
 use crate::objective::classification::mass;
 use crate::optim::Adam;
 
+/// What a step is made over.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    pub set: &'a GraphSet,
+    /// Graphs of the step, as indices into the set.
+    pub chosen: &'a [u32],
+    /// Puts the random stream to the step's beginning.
+    pub reseed: &'a dyn Fn(),
+}
+
 /// Runs steps with as many graphs at once as the device has shown to hold.
 #[derive(Debug)]
 pub struct Stepper {
@@ -43,7 +53,7 @@ impl Stepper {
         self.micro_batch
     }
 
-    /// One step over `chosen`; gives the loss (detached, on the device). On out-of-memory the micro-batch is
+    /// One step; gives the loss (detached, on the device). On out-of-memory the micro-batch is
     /// halved and the whole step repeated as if it had never been tried: `reseed` puts the random stream to
     /// the step's beginning before each try, and running statistics are put back.
     ///
@@ -54,17 +64,15 @@ impl Stepper {
         trainee: &dyn Trainee,
         adam: &mut Adam,
         loader: &mut Loader,
-        set: &GraphSet,
-        chosen: &[u32],
-        reseed: &dyn Fn(),
+        task: Task<'_>,
         listener: &mut dyn Listener,
     ) -> Result<Tensor, FitError> {
         let before = deep_copy(&self.buffers);
         loop {
             adam.zero_grad();
-            reseed();
+            (task.reseed)();
             let micro_batch = self.micro_batch;
-            match gradients(trainee, loader, set, chosen, micro_batch as usize) {
+            match gradients(trainee, loader, task.set, task.chosen, micro_batch as usize) {
                 Ok(loss) => {
                     adam.clip_grad_norm(self.grad_clip)?;
                     adam.step()?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::score::Errors;
 
 /// Weights of feature, neighbourhood and id error (the reference's).
-const WEIGHTS: [f64; 3] = [0.4, 0.35, 0.25];
+pub const WEIGHTS: [f64; 3] = [0.4, 0.35, 0.25];
 /// Errors that never move keep a finite scale.
 const STD_MIN: f64 = 1e-6;
 

@@ -22,6 +22,7 @@ use crate::metrics::{ByTruth, ModelReport, ThresholdRule, choose_threshold, repo
 use crate::nn::gat::Gat;
 use crate::nn::parameter_count;
 use crate::nn::vgae::Vgae;
+use crate::torchscript;
 
 /// Name of the alarm for messages that stay away.
 const SILENCE: &str = "silence";
@@ -264,6 +265,11 @@ fn write(
         Phase::Teacher => format!("best_teacher_model_{}.pth", job.dataset),
         _ => format!("final_student_model_{}.pth", job.dataset),
     };
+    let script = format!("final_student_model_{}.pt", job.dataset);
+    if job.phase == Phase::Student {
+        let thresholds = [file.gat.threshold.value, file.vgae.threshold.value];
+        torchscript::write_pair(&dir.join(&script), vgae, gat, &file.vgae.scale, thresholds)?;
+    }
     let (vgae, gat) = (trainee::named(&vgae.store), trainee::named(&gat.store));
     output::write_tensors(&dir.join(model_file::VGAE), &vgae)?;
     output::write_tensors(&dir.join(model_file::GAT), &gat)?;
@@ -298,5 +304,8 @@ fn write(
         &pth,
     ];
     outcome.files = names.map(str::to_owned).to_vec();
+    if job.phase == Phase::Student {
+        outcome.files.push(script);
+    }
     Ok(outcome)
 }

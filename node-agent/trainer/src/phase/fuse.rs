@@ -27,6 +27,7 @@ use crate::fit::{FitError, Listener, seed, trainee};
 use crate::metrics::ChosenThreshold;
 use crate::nn::parameter_count;
 use crate::nn::qnet::QNet;
+use crate::torchscript;
 
 /// Name of the agent's weights.
 pub const DQN: &str = "dqn.safetensors";
@@ -269,6 +270,8 @@ fn write(
     output::write_tensors(&dir.join(MLP), &trainee::named(&mlp.store))?;
     let scaling: Vec<(String, Tensor)> = file.scaling.tensors();
     crate::pth::write(&dir.join(&pth), &[("dqn", output::for_python(&weights)), ("scaling", scaling)])?;
+    let script = format!("fusion_agent_{}.pt", job.dataset);
+    torchscript::write_agent(&dir.join(&script), net, &file.scaling, file.threshold.value)?;
     output::write_json(&dir.join(model_file::VOCABULARY), vocabulary)?;
     output::write_json(&dir.join(model_file::METRICS), report)?;
     output::write_json(&dir.join(model_file::MODEL), file)?;
@@ -279,7 +282,7 @@ fn write(
     }
     outcome.tuning_used.insert("dqn.episodes_run".to_owned(), file.episodes_run.to_string());
     outcome.tuning_used.insert("best_on_validation".to_owned(), report.best_on_validation.clone());
-    outcome.files = [DQN, MLP, model_file::VOCABULARY, model_file::METRICS, model_file::MODEL, &pth]
+    outcome.files = [DQN, MLP, model_file::VOCABULARY, model_file::METRICS, model_file::MODEL, &pth, &script]
         .map(str::to_owned)
         .to_vec();
     Ok(outcome)

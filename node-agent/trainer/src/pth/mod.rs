@@ -15,11 +15,15 @@
 //! | file | what |
 //! |--|--|
 //! | `kind` | element types and their storage names |
-//! | `write` | the archive and its pickle |
+//! | `pickle` | the opcodes that are written |
+//! | `archive` | the zip container, whole or not there |
+//! | `write` | dicts of tensors as an archive |
 //! | `read` | the archive back as tensors |
 //! | `unpickle` | a stack machine for the few opcodes state dicts use; executes nothing |
 
+pub(crate) mod archive;
 mod kind;
+pub(crate) mod pickle;
 mod read;
 mod unpickle;
 mod write;

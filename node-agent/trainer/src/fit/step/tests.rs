@@ -68,6 +68,10 @@ impl Listener for Heard {
     }
 }
 
+fn task<'a>(set: &'a GraphSet, chosen: &'a [u32]) -> Task<'a> {
+    Task { set, chosen, reseed: &|| {} }
+}
+
 fn adam(gat: &Gat) -> Adam {
     Adam::for_store(&gat.store, AdamConfig::new(0.0, WeightDecay::Decoupled(0.0))).unwrap()
 }
@@ -82,8 +86,7 @@ fn accumulated_micro_batches_give_the_gradient_of_the_whole_batch() {
     let mut step = |micro: u32| {
         // Learning rate 0: the weights stay, the gradients of the step are there to be looked at.
         let mut stepper = Stepper::new(13, micro, 0.0, trainee.variables());
-        let loss =
-            stepper.step(&trainee, &mut adam, &mut loader, &set, &chosen, &|| {}, &mut Silent).unwrap();
+        let loss = stepper.step(&trainee, &mut adam, &mut loader, task(&set, &chosen), &mut Silent).unwrap();
         (loss.double_value(&[]), grads(&gat))
     };
     let (whole_loss, whole) = step(13);
@@ -110,13 +113,13 @@ fn out_of_memory_halves_the_micro_batch_and_repeats_the_step() {
     let mut stepper = Stepper::new(16, 16, 1.0, cramped.variables());
     let mut loader = Loader::new(Device::Cpu);
     let mut adam = adam(&gat);
-    let _ = stepper.step(&cramped, &mut adam, &mut loader, &set, &chosen, &|| {}, &mut heard).unwrap();
+    let _ = stepper.step(&cramped, &mut adam, &mut loader, task(&set, &chosen), &mut heard).unwrap();
     assert_eq!(stepper.micro_batch(), 4);
     assert_eq!(heard.0, [(16, 8, 2), (8, 4, 4)]);
     assert_eq!(heard.1, [(16, true), (8, true)]);
     assert_eq!(cramped.refused.get(), 2);
     assert_eq!(adam.steps_done(), 1, "a repeated step counts once");
-    let _ = stepper.step(&cramped, &mut adam, &mut loader, &set, &chosen, &|| {}, &mut heard).unwrap();
+    let _ = stepper.step(&cramped, &mut adam, &mut loader, task(&set, &chosen), &mut heard).unwrap();
     assert_eq!(cramped.refused.get(), 2, "what was found is kept");
 }
 
@@ -131,9 +134,7 @@ fn a_single_graph_that_does_not_fit_ends_the_fit() {
         &cramped,
         &mut adam,
         &mut Loader::new(Device::Cpu),
-        &set,
-        &[0, 1],
-        &|| {},
+        task(&set, &[0, 1]),
         &mut heard,
     );
     assert!(matches!(refused, Err(FitError::OutOfMemory { micro_batch: 1, .. })));

@@ -92,7 +92,6 @@ impl Mlp {
     }
 
     /// Logit of the attack probability, f32 `[n]`.
-    #[must_use]
     pub fn scores(&self, states: &States) -> Tensor {
         tch::no_grad(|| self.logits(&states.x))
     }

@@ -11,10 +11,10 @@ use crate::phase::anomaly::AnomalyScale;
 
 /// Standardised values are cut here: a capture of another vehicle must not throw the network into a region
 /// it has never seen.
-const STATE_LIMIT: f64 = 6.0;
+pub const STATE_LIMIT: f64 = 6.0;
 /// The anomaly score in (0, 1) is one half where the weighted errors lie this many standard deviations above
 /// their benign means: it is averaged with the GAT's probability, which is one half where that is undecided.
-const ANOMALY_MIDPOINT: f64 = 3.0;
+pub const ANOMALY_MIDPOINT: f64 = 3.0;
 /// Columns that never move keep a finite scale.
 const STD_MIN: f64 = 1e-6;
 
