@@ -1,9 +1,10 @@
 //! A plan: which jobs are to run, and why. Written once to the bucket `plans`, never changed.
 
-use crate::config::Tuning;
+use crate::config::{PlacementPolicy, Tuning};
 use crate::digest::Digest;
 use crate::ids::{BadName, DatasetId, JobName, Phase, PlanId};
 use crate::job_key::{JobInputs, JobKey};
+use crate::messages::DeviceKind;
 use crate::registry::CommittedRef;
 use crate::units::{Mib, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -56,13 +57,50 @@ pub struct JobSpec {
     pub priority: i32,
 }
 
-/// Memory a job is placed by.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What a job takes of a device: how much memory, and in what company.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryNeed {
+    /// Of a card whose model is not in `on`.
     pub gpu_mib: Mib,
+    /// Of a machine whose processor is not in `on`.
     pub cpu_mib: Mib,
-    /// Where the figure is from: the configuration, or peaks measured in manifests.
+    /// Where these two figures are from.
     pub basis: String,
+    /// What is known of single models of devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<ModelNeed>,
+    #[serde(default)]
+    pub policy: PlacementPolicy,
+}
+
+/// The need on one model of device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelNeed {
+    pub kind: DeviceKind,
+    /// As the driver names it.
+    pub model: String,
+    pub mib: Mib,
+    /// The configuration, or peaks measured in manifests.
+    pub basis: String,
+}
+
+impl MemoryNeed {
+    /// The same on every model.
+    pub fn flat(gpu_mib: Mib, cpu_mib: Mib, basis: impl Into<String>) -> MemoryNeed {
+        let policy = PlacementPolicy::default();
+        MemoryNeed { gpu_mib, cpu_mib, basis: basis.into(), on: Vec::new(), policy }
+    }
+
+    /// The need on a device, with its basis.
+    pub fn on_device(&self, kind: DeviceKind, model: &str) -> (Mib, &str) {
+        if let Some(known) = self.on.iter().find(|n| n.kind == kind && n.model == model) {
+            return (known.mib, &known.basis);
+        }
+        match kind {
+            DeviceKind::Gpu => (self.gpu_mib, &self.basis),
+            DeviceKind::Cpu => (self.cpu_mib, &self.basis),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

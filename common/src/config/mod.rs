@@ -40,11 +40,12 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use arch::ModelSize;
 pub use canonical::{CanonicalMap, canonical_text};
 pub use datasets::DatasetSpec;
 pub use load::{BUILT_IN_FILES, FILE_NAMES, Sources};
 pub use origin::Origin;
-pub use pipeline::{ClusterSpec, PhaseSpec, PipelineSpec, RetryBudgets};
+pub use pipeline::{ClusterSpec, PhaseSpec, PipelineSpec, PlacementPolicy, PlacementSpec, RetryBudgets};
 pub use problem::{Problem, Problems};
 pub use profiles::{CPU_PROFILE, GpuProfile, GpuProfiles};
 pub use semantic::{DataSemantic, FusionSemantic, PhaseSemantic, StudentSemantic, TeacherSemantic};
@@ -120,13 +121,23 @@ impl Config {
         self.datasets.get(dataset.as_str()).cloned().unwrap_or_default()
     }
 
-    /// Memory a phase asks of a card; `None` = of the CPU.
-    pub fn memory_ask(&self, phase: Phase, card: Option<(&str, Mib)>) -> Mib {
+    /// Memory a phase on a dataset asks of a card, with the card's profile; `None` = of the CPU.
+    pub fn memory_ask(&self, dataset: &DatasetId, phase: Phase, card: Option<(&str, Mib)>) -> (Mib, &str) {
         let (profile, _) = match card {
             Some((name, total_mib)) => self.profiles.profile_for(name, total_mib),
             None => self.profiles.cpu(),
         };
-        self.pipeline.phases.get(phase).memory_on(profile)
+        (self.pipeline.phases.get(phase).memory_on(self.size(dataset, phase), profile), profile)
+    }
+
+    /// Size of the networks of a phase on a dataset.
+    pub fn size(&self, dataset: &DatasetId, phase: Phase) -> ModelSize {
+        let settings = &self.training(dataset).settings;
+        match phase {
+            Phase::Teacher => settings.teacher.size,
+            Phase::Student => settings.student.size,
+            Phase::Fusion => settings.fusion.size,
+        }
     }
 
     /// The full key that decided a resolved training key (`teacher.gat.lr` may come from

@@ -1,5 +1,6 @@
 //! The phases and what each needs (`conf/pipeline.yaml`), and the clocks of the cluster.
 
+use super::arch::ModelSize;
 use crate::ids::Phase;
 use crate::units::Mib;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub const ANY_PROFILE: &str = "default";
 #[serde(deny_unknown_fields)]
 pub struct PipelineSpec {
     pub phases: Phases,
+    pub placement: PlacementSpec,
     pub retries: RetryBudgets,
 }
 
@@ -40,8 +42,10 @@ pub struct PhaseSpec {
     pub depends_on: Vec<Phase>,
     /// First guess of the duration, until history knows better.
     pub expected_minutes: u32,
-    /// Memory asked of a device, by the name of its GPU profile; `cpu` counts main memory.
-    pub memory_mib: BTreeMap<String, Mib>,
+    /// Memory asked of a device before any run was measured.
+    pub memory_mib: MemoryBySize,
+    /// In what company this phase runs on a device.
+    pub placement: PlacementPolicy,
     /// An attempt that runs longer is ended and retried.
     pub time_limit_minutes: u32,
     /// An attempt that reports no progress for so long is ended and retried.
@@ -49,11 +53,67 @@ pub struct PhaseSpec {
 }
 
 impl PhaseSpec {
-    /// Memory to ask of a device with this profile.
-    pub fn memory_on(&self, profile: &str) -> Mib {
-        let need = self.memory_mib.get(profile).or_else(|| self.memory_mib.get(ANY_PROFILE));
-        // Validation refuses a phase without the default entry.
+    /// Memory that networks of this size ask of a device with this profile.
+    pub fn memory_on(&self, size: ModelSize, profile: &str) -> Mib {
+        let by_profile = self.memory_mib.of(size);
+        let need = by_profile.get(profile).or_else(|| by_profile.get(ANY_PROFILE));
+        // The defaults have the entry and a later layer can only change it, never take it away.
         *need.expect("a resolved phase has a default memory need")
+    }
+}
+
+/// By the size of the networks, then by the name of the device's GPU profile; `cpu` counts main memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryBySize {
+    pub large: BTreeMap<String, Mib>,
+    pub small: BTreeMap<String, Mib>,
+}
+
+impl MemoryBySize {
+    pub fn of(&self, size: ModelSize) -> &BTreeMap<String, Mib> {
+        match size {
+            ModelSize::Large => &self.large,
+            ModelSize::Small => &self.small,
+        }
+    }
+}
+
+/// Which of the devices with room a job gets, and whether others may join it there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlacementPolicy {
+    /// The device with the fewest jobs: each goes as fast as it can.
+    #[default]
+    Spread,
+    /// The device with the most jobs that still has room: whole devices stay free for what needs them.
+    Compact,
+    /// An empty device, which it keeps for itself.
+    Exclusive,
+}
+
+/// How devices are chosen and needs are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacementSpec {
+    /// Added to a measured peak: so many percent of it, and so much at least.
+    pub margin_percent: u32,
+    pub margin_min_mib: Mib,
+    /// Longest wait for the node that holds the parent's result, when its device is about to be free.
+    pub locality_wait_s: u32,
+}
+
+impl Default for PlacementSpec {
+    fn default() -> Self {
+        PlacementSpec { margin_percent: 15, margin_min_mib: Mib(256), locality_wait_s: 15 }
+    }
+}
+
+impl PlacementSpec {
+    /// A measured peak with its margin.
+    pub fn with_margin(&self, peak: Mib) -> Mib {
+        let share = Mib(peak.0.saturating_mul(u64::from(self.margin_percent)).div_ceil(100));
+        peak.saturating_add(share.max(self.margin_min_mib))
     }
 }
 
@@ -113,10 +173,14 @@ impl Default for RetryBudgets {
 
 impl Default for PipelineSpec {
     fn default() -> Self {
+        let by_profile = |mib, cpu_mib| -> BTreeMap<String, Mib> {
+            [(ANY_PROFILE, mib), ("cpu", cpu_mib)].map(|(k, v)| (k.to_owned(), Mib(v))).into()
+        };
         let phase = |depends_on: &[Phase], minutes, mib, cpu_mib| PhaseSpec {
             depends_on: depends_on.to_vec(),
             expected_minutes: minutes,
-            memory_mib: [(ANY_PROFILE, mib), ("cpu", cpu_mib)].map(|(k, v)| (k.to_owned(), Mib(v))).into(),
+            memory_mib: MemoryBySize { large: by_profile(mib, cpu_mib), small: by_profile(mib, cpu_mib) },
+            placement: PlacementPolicy::default(),
             time_limit_minutes: 24 * 60,
             no_progress_minutes: 30,
         };
@@ -126,6 +190,7 @@ impl Default for PipelineSpec {
                 student: phase(&[Phase::Teacher], 35, 6144, 1536),
                 fusion: phase(&[Phase::Student], 60, 10_240, 1024),
             },
+            placement: PlacementSpec::default(),
             retries: RetryBudgets::default(),
         }
     }

@@ -32,7 +32,7 @@ impl Schema {
         let mut pipeline = tree(&PipelineSpec::default());
         if let Some(phases) = pipeline["phases"].as_object_mut() {
             for phase in phases.values_mut() {
-                phase["memory_mib"] = json!({ ANY: 0 });
+                phase["memory_mib"] = json!({ "large": { ANY: 0 }, "small": { ANY: 0 } });
             }
         }
         Schema(json!({

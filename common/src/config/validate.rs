@@ -224,14 +224,20 @@ pub fn pipeline(of: &PipelineSpec, general: &PhaseSemantic, known: &GpuProfiles,
         out.at_least(1, key("expected_minutes"), spec.expected_minutes);
         out.at_least(1, key("time_limit_minutes"), spec.time_limit_minutes);
         out.at_least(1, key("no_progress_minutes"), spec.no_progress_minutes);
-        for (profile, need) in &spec.memory_mib {
-            let key = key(&format!("memory_mib.{profile}"));
-            out.need(need.0 > 0, key.as_str(), need, "more than 0");
-            if profile != ANY_PROFILE && !known.0.contains_key(profile) {
-                out.0.push((key, format!("there is no GPU profile {profile}")));
+        for (size, by_profile) in [("large", &spec.memory_mib.large), ("small", &spec.memory_mib.small)] {
+            for (profile, need) in by_profile {
+                let key = key(&format!("memory_mib.{size}.{profile}"));
+                out.need(need.0 > 0, key.as_str(), need, "more than 0");
+                if profile != ANY_PROFILE && !known.0.contains_key(profile) {
+                    out.0.push((key, format!("there is no GPU profile {profile}")));
+                }
             }
         }
     }
+    let (key, margin) = ("pipeline.placement.margin_percent", of.placement.margin_percent);
+    out.need(margin <= 1000, key, margin, "at most 1000");
+    let (key, wait) = ("pipeline.placement.locality_wait_s", of.placement.locality_wait_s);
+    out.need(wait <= 3600, key, wait, "at most 3600");
     let needs = |phase: Phase, parent| of.phases.get(phase).depends_on.contains(&parent);
     if !needs(Phase::Student, Phase::Teacher) {
         let message = "must name teacher: the student is distilled from it";

@@ -1,9 +1,10 @@
 //! Facts into state. Each is checked against what is known: an older revision than the one at hand is
 //! refused, since buckets are watched and read side by side and messages come late or twice.
 
+use crate::placement::index as rooms;
 use crate::state::{ChainSeen, NodeSeen, RegistrySeen, SlotSeen, State, Verified};
 use common::chain::ChainRecord;
-use common::ids::{Attempt, ChainId, JobName, Revision};
+use common::ids::{Attempt, ChainId, JobName, NodeId, Revision};
 use common::job_key::JobKey;
 use common::messages::NodeBeat;
 use common::plan::Plan;
@@ -97,7 +98,11 @@ pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Re
             Some(seen) if seen.revision > revision => {
                 Err(Refused::Stale { given: revision, known: seen.revision })
             }
-            _ => Ok(changed_if(state.slots.remove(&key).is_some())),
+            _ => {
+                let was_there = state.slots.remove(&key).is_some();
+                rooms::slot_changed(state, &key);
+                Ok(changed_if(was_there))
+            }
         },
         Event::RegistrySeen { entry, revision } => registry_seen(state, *entry, revision),
         Event::RegistryGone { name } => Ok(changed_if(state.registry.remove(&name).is_some())),
@@ -194,6 +199,7 @@ fn slot_seen(
         state.declined.insert((key, place.node.clone()), now);
     }
     state.slots.insert(key, SlotSeen { slot, revision, seen_at: now });
+    rooms::slot_changed(state, &key);
     Ok(Changed::Yes)
 }
 
@@ -218,7 +224,9 @@ fn beat_heard(state: &mut State, now: Millis, beat: NodeBeat) -> Result<Changed,
     {
         return Err(Refused::OldBeat { given: beat.seq, known: seen.beat.seq });
     }
-    state.nodes.insert(beat.node.clone(), NodeSeen { beat, heard_at: now });
+    let node = beat.node.clone();
+    let before = state.nodes.insert(node.clone(), NodeSeen { beat, heard_at: now });
+    rooms::node_changed(state, &node, before.map(|seen| seen.beat));
     forget_the_silent(state, now);
     Ok(Changed::Yes)
 }
@@ -227,9 +235,13 @@ fn beat_heard(state: &mut State, now: Millis, beat: NodeBeat) -> Result<Changed,
 /// a slot is kept: its attempt is ended by the lease, and told with the node's name.
 fn forget_the_silent(state: &mut State, now: Millis) {
     let limit = Millis(state.options.lease.0.saturating_mul(FORGET_AFTER_LEASES));
-    let State { nodes, slots, .. } = state;
-    nodes.retain(|node, seen| {
-        let holds = |s: &SlotSeen| s.slot.state.reserved().is_some_and(|place| place.node == *node);
-        now.since(seen.heard_at) <= limit || slots.values().any(holds)
-    });
+    let silent = |(node, seen): (&NodeId, &NodeSeen)| {
+        let forgotten = now.since(seen.heard_at) > limit && state.rooms.on(node).next().is_none();
+        forgotten.then(|| node.clone())
+    };
+    let gone: Vec<NodeId> = state.nodes.iter().filter_map(silent).collect();
+    for node in gone {
+        let before = state.nodes.remove(&node).map(|seen| seen.beat);
+        rooms::node_changed(state, &node, before);
+    }
 }

@@ -1,7 +1,7 @@
 //! Why a job is not running: every reason, per node and device, and whether waiting can help.
 
 use crate::due::{OpenJob, open_jobs, owners};
-use crate::placement::{DeviceBlocked, Fleet, declined, need_on};
+use crate::placement::{DeviceBlocked, Fleet, declined, queue};
 use crate::state::State;
 use crate::view::{JobView, verify_trouble, view};
 use common::chain::PastAttempt;
@@ -48,6 +48,11 @@ pub enum Reason {
     },
     /// Room is there: the offer goes out with the next decision.
     AboutToBeOffered,
+    /// Room is there, and a device of the node that holds what it builds on is about to be free.
+    WaitsForNode {
+        place: String,
+        at_most_ms: u64,
+    },
     OfferedTo {
         place: String,
         since_ms: u64,
@@ -120,17 +125,19 @@ fn why_waiting(state: &State, now: Millis, job: &OpenJob<'_>) -> Vec<Reason> {
     }
     let spec = &job.job.spec;
     let declined = declined(state, &job.key, now);
-    let kind = fleet.kind_for(spec);
-    let need_mib = need_on(spec, kind);
+    let (kind, need_mib, nearest) = fleet.nearest(spec);
     let blocked = fleet.blockers(spec, &declined);
     if blocked.len() < fleet.rooms.len() {
         if reasons.is_empty() {
-            reasons.push(Reason::AboutToBeOffered);
+            reasons.push(match queue::waits_at(state, now, job) {
+                Some(place) => Reason::WaitsForNode {
+                    place: format!("{} {}", place.node, place.device),
+                    at_most_ms: state.options.locality_wait.0.saturating_sub(waited.0),
+                },
+                None => Reason::AboutToBeOffered,
+            });
         }
     } else if blocked.iter().all(|b| b.blocker.is_never()) {
-        let of_kind = fleet.rooms.iter().filter(|r| r.kind == kind);
-        let nearest = of_kind.max_by_key(|r| r.budget_mib);
-        let nearest = nearest.map(|r| (format!("{} {} ({})", r.node, r.device, r.model), r.budget_mib));
         reasons.push(Reason::Impossible { need_mib, kind, nearest });
     } else {
         let devices = blocked.into_iter().filter(|b| !b.blocker.is_never()).collect();

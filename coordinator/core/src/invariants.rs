@@ -22,6 +22,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     parents_before_children(state, &mut found);
     nothing_waits_for_nothing(state, &mut found);
     budgets_hold(state, &mut found);
+    ledgers_hold(state, &mut found);
     found
 }
 
@@ -87,6 +88,28 @@ fn budgets_hold(state: &State, found: &mut Vec<Violation>) {
             }
         }
     }
+}
+
+/// I3, of the ledgers as the nodes tell them: no device has promised more than its budget.
+fn ledgers_hold(state: &State, found: &mut Vec<Violation>) {
+    for (node, seen) in &state.nodes {
+        for device in &seen.beat.devices {
+            let (reserved, budget) = (device.reserved_mib, device.budget_mib);
+            if reserved > budget {
+                let text = format!("{node} {}: {reserved} reserved of {budget}", device.id);
+                found.push(Violation { invariant: "I3 never over-committed", text });
+            }
+        }
+    }
+}
+
+/// What a decision rests on besides the observations was kept in step with them.
+pub fn check_indexes(state: &State) -> Vec<Violation> {
+    if crate::placement::index::anew(state) == state.rooms {
+        return Vec::new();
+    }
+    let text = "the index of rooms is out of step with slots and beats".to_owned();
+    vec![Violation { invariant: "I7 indexes follow from the observations", text }]
 }
 
 /// I3, for the offers of one round of [`due`](crate::due): with all that stands already, they leave every

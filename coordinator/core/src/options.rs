@@ -14,6 +14,8 @@ pub struct Options {
     pub offer_timeout: Millis,
     /// A node that declined a job is not asked again for this long.
     pub decline_pause: Millis,
+    /// Longest wait for the node that holds what a job builds on, when a device there is about to be free.
+    pub locality_wait: Millis,
     /// Pause before the store is asked again when it could not be reached.
     pub verify_pause: Millis,
     /// First pause after a failed attempt; doubles with each of the same cause.
@@ -30,6 +32,7 @@ impl Default for Options {
             beat: Millis::from_secs(5),
             offer_timeout: Millis::from_secs(10),
             decline_pause: Millis::from_secs(5),
+            locality_wait: Millis::from_secs(15),
             verify_pause: Millis::from_secs(3),
             backoff_base: Millis::from_secs(1),
             backoff_max: Millis::from_secs(120),

@@ -1,6 +1,7 @@
 //! What the coordinator has observed. Nothing else: no intention, no half-done change.
 
 use crate::options::Options;
+use crate::placement::index::RoomIndex;
 use common::chain::ChainRecord;
 use common::ids::{Attempt, ChainId, DeviceId, JobName, NodeId, Phase, PlanId, Revision};
 use common::job_key::JobKey;
@@ -33,6 +34,8 @@ pub struct State {
     pub published: BTreeMap<JobKey, (Attempt, u32)>,
     /// When a node last declined a job.
     pub declined: BTreeMap<(JobKey, NodeId), Millis>,
+    /// Follows from slots and nodes.
+    pub rooms: RoomIndex,
 }
 
 #[derive(Debug, Clone)]
@@ -107,6 +110,7 @@ impl State {
             committed: BTreeMap::new(),
             published: BTreeMap::new(),
             declined: BTreeMap::new(),
+            rooms: RoomIndex::default(),
         }
     }
 
@@ -129,8 +133,7 @@ impl State {
         node: &'a NodeId,
         device: &'a DeviceId,
     ) -> impl Iterator<Item = (&'a JobKey, &'a SlotSeen)> {
-        self.slots.iter().filter(move |(_, seen)| {
-            seen.slot.state.reserved().is_some_and(|p| p.node == *node && p.device == *device)
-        })
+        let here = self.rooms.on(node).filter_map(|key| Some((key, self.slots.get(key)?)));
+        here.filter(move |(_, seen)| seen.slot.state.reserved().is_some_and(|p| p.device == *device))
     }
 }

@@ -22,10 +22,6 @@ fn world_with(datasets: &[&str], budgets: &[u64]) -> (World, Plan) {
     (world, plan)
 }
 
-fn id(plan: &Plan, name: &str) -> common::ids::JobId {
-    common::ids::JobId { plan: plan.id.clone(), name: job(name) }
-}
-
 #[test]
 fn a_chain_runs_from_plan_to_last_commit() {
     let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);

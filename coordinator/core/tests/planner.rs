@@ -4,10 +4,11 @@ mod support;
 
 use common::digest::Digest;
 use common::ids::Phase;
-use common::messages::DeviceKind;
 use common::plan::{BlockedReason, Decision, Plan, RunReason};
 use common::units::Mib;
-use coordinator_core::planner::predict::{Machine, forecast};
+use coordinator_core::placement::{Fleet, Room};
+use coordinator_core::planner::history::History;
+use coordinator_core::planner::predict::{Forecast, Question, forecast};
 use coordinator_core::planner::{PlanError, plan};
 use serde_json::json;
 use support::*;
@@ -238,26 +239,26 @@ fn priority_comes_first_then_the_longest_chain() {
     assert_eq!(teachers, ["set_02", "set_01", "hcrl_sa"]);
 }
 
+fn fleet(cards: &[(&str, u64)]) -> Fleet {
+    let room = |(name, budget): &(&str, u64)| Room::of_report(&name.parse().unwrap(), &gpu("GPU-0", *budget));
+    Fleet::of_rooms(cards.iter().map(room).collect())
+}
+
+fn forecast_on(plan: &Plan, fleet: &Fleet) -> Forecast {
+    let history = History::default();
+    forecast(&Question { plan, fleet, depends_on: &depends_on(), history: &history, seed: None })
+}
+
 #[test]
 fn the_seeds_eighteen_phases_take_what_arithmetic_says() {
     let sets = ["hcrl_ch", "hcrl_sa", "set_01", "set_02", "set_03", "set_04"];
     let plan = plan(&request(&sets), &Default::default()).unwrap();
-    for (gpus, minutes) in [(1, 840), (2, 420), (4, 280), (6, 140), (8, 140)] {
-        let machine = |i| Machine {
-            name: format!("gpu-{i}"),
-            kind: DeviceKind::Gpu,
-            budget_mib: Mib(22_000),
-            max_jobs: 1,
-        };
-        let machines: Vec<Machine> = (0..gpus).map(machine).collect();
-        let forecast = forecast(&plan, &machines, &depends_on());
-        let took = forecast.makespan_ms / 60_000;
-        if gpus == 4 {
-            // 210 is the bound of area; chains of 140 on 4 machines can not be cut, list scheduling gets near.
-            assert!((210..=minutes).contains(&took), "{gpus} GPUs: {took}");
-        } else {
-            assert_eq!(took, minutes, "{gpus} GPUs");
-        }
+    let names = ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8"];
+    for (gpus, minutes) in [(1, 840), (2, 420), (4, 210), (6, 140), (7, 140), (8, 140)] {
+        let cards: Vec<(&str, u64)> = names[..gpus].iter().map(|n| (*n, 9_000)).collect();
+        let forecast = forecast_on(&plan, &fleet(&cards));
+        assert_eq!(forecast.makespan_ms / 60_000, minutes, "{gpus} GPUs");
+        assert_eq!(forecast.lower_bound_ms, Some(minutes * 60_000), "{gpus} GPUs");
         assert_eq!(forecast.critical_path_ms, 140 * 60_000);
         assert_eq!(forecast.critical_path.len(), 3);
     }
@@ -270,13 +271,8 @@ fn what_fits_nowhere_is_told_with_the_nearest_fit() {
     teacher.need.gpu_mib = Mib(90_000);
     teacher.tuning.device = common::config::DeviceChoice::Cuda;
     let plan = plan(&request, &Default::default()).unwrap();
-    let machine = |name: &str, mib| Machine {
-        name: name.into(),
-        kind: DeviceKind::Gpu,
-        budget_mib: Mib(mib),
-        max_jobs: 1,
-    };
-    let forecast = forecast(&plan, &[machine("small", 9_000), machine("large", 22_000)], &depends_on());
+    let forecast = forecast_on(&plan, &fleet(&[("small", 9_000), ("large", 22_000)]));
     assert_eq!(forecast.impossible.len(), 1);
-    assert_eq!(forecast.impossible[0].nearest, Some(("large".into(), Mib(22_000))));
+    assert_eq!(forecast.impossible[0].nearest, Some(("large GPU-0 (Test GPU)".into(), Mib(22_000))));
+    assert_eq!((forecast.jobs.len(), forecast.lower_bound_ms), (0, None), "nothing behind it can run");
 }

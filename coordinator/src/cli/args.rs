@@ -65,6 +65,8 @@ pub struct Global {
 pub enum Verb {
     /// Say what would be retrained, and why; writes nothing
     Plan(PlanCommand),
+    /// Play a plan on another fleet: one more GPU, a lost node
+    Simulate(SimulateArgs),
     /// Run exactly a plan; refuses when the world has moved since
     Apply(ApplyArgs),
     /// plan + apply + follow + export
@@ -141,6 +143,19 @@ pub struct ApplyArgs {
     /// The same, as a flag
     #[arg(long, value_name = "FILE", conflicts_with = "plan")]
     pub plan_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// File with the fleet: written by hand in YAML, or by `coord nodes -o json` [default: the nodes there are]
+    #[arg(long, value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
+    /// File of `plan --out`, or the id of a plan
+    #[arg(long, value_name = "PLAN")]
+    pub plan: String,
+    /// Show one possible future instead of the usual lengths (they vary as the measured ones did)
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -139,6 +139,7 @@ pub fn core_options(config: &Config) -> Options {
         lease: secs(cluster.lease_s),
         beat: secs(cluster.beat_s),
         offer_timeout: secs(cluster.offer_s),
+        locality_wait: secs(config.pipeline.placement.locality_wait_s),
         backoff_base: secs(cluster.backoff_s),
         backoff_max: secs(cluster.backoff_max_s),
         budgets: BTreeMap::from([

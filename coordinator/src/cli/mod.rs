@@ -7,8 +7,9 @@
 //! | [`exit`] | exit codes and errors that carry one |
 //! | [`context`], [`link`] | flags, configuration and folders; the way to the bus |
 //! | [`planning`], [`applying`], [`following`], [`exporting`] | the four steps of a run |
+//! | `needs` | what earlier runs tell of memory and length |
 //! | [`observe`], [`rows`] | the cluster's state as a looker-on has it, job by job |
-//! | `plan`, `apply`, `run`, `follow`, `status`, `cancel`, `nodes`, `events`, `data`, `show`, `serve` | verbs |
+//! | `plan`, `simulate`, `apply`, `run`, `follow`, `status`, `cancel`, `nodes`, `events`, `data`, `show`, `serve` | verbs |
 //! | [`local`] | a whole cluster on this machine |
 
 mod apply;
@@ -24,6 +25,7 @@ mod follow;
 pub mod following;
 pub mod link;
 pub mod local;
+mod needs;
 mod nodes;
 pub mod observe;
 mod plan;
@@ -32,6 +34,7 @@ pub mod rows;
 mod run;
 mod serve;
 mod show;
+mod simulate;
 mod status;
 
 use crate::output::error::{Failure, render};
@@ -59,6 +62,7 @@ pub async fn main(cli: Cli) -> Exit {
 async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit> {
     match verb {
         Verb::Plan(command) => plan::run(context, command).await,
+        Verb::Simulate(args) => simulate::run(context, args).await,
         Verb::Apply(args) => apply::run(context, args).await,
         Verb::Run(command) => run::run(context, command).await,
         Verb::Follow(args) => follow::run(context, args).await,

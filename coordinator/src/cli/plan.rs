@@ -28,7 +28,7 @@ pub fn print(context: &Context, planned: &Planned, file: Option<&Path>) {
     let (plan, forecast) = (&planned.plan, &planned.forecast);
     context.out.page(
         output::plan::json(plan, forecast),
-        || output::plan::page(plan, forecast, !planned.machines.is_empty(), context.out.verbose, file),
+        || output::plan::page(plan, forecast, !planned.fleet.rooms.is_empty(), context.out.verbose, file),
         || plan.to_run().map(|j| j.spec.name.to_string()).collect(),
     );
     tell_missing_data(context, planned);
@@ -37,7 +37,7 @@ pub fn print(context: &Context, planned: &Planned, file: Option<&Path>) {
 /// The page of a plan on the way to something else: talk, since the data is what comes of it.
 pub fn say(context: &Context, planned: &Planned) {
     if context.out.format == output::Format::Table {
-        let fleet_seen = !planned.machines.is_empty();
+        let fleet_seen = !planned.fleet.rooms.is_empty();
         let verbose = context.out.verbose;
         context.out.talk(&output::plan::page(&planned.plan, &planned.forecast, fleet_seen, verbose, None));
     }

@@ -4,18 +4,20 @@ use super::args::PlanArgs;
 use super::context::{Context, DataRoot, now, unknown};
 use super::exit::{Exit, Fault};
 use super::link::Link;
+use super::needs::{self, Models};
 use anyhow::{Context as _, Result};
 use artifacts::{Store, VerifyError, run as runs};
 use common::chain::JobState;
-use common::config::{CPU_PROFILE, Config};
+use common::config::Config;
 use common::digest::Digest;
 use common::ids::{ChainId, DatasetId, JobName, NodeId, Phase, PlanId};
 use common::manifest::Manifest;
-use common::messages::{DeviceKind, NodeBeat};
-use common::plan::{BlockedReason, Decision, MemoryNeed, Plan, PlanOptions};
+use common::messages::NodeBeat;
+use common::plan::{BlockedReason, Decision, Plan, PlanOptions};
 use common::registry::RegistryEntry;
-use common::units::Mib;
-use coordinator_core::planner::predict::{Forecast, Machine, forecast};
+use coordinator_core::placement::Fleet;
+use coordinator_core::planner::history::{History, Size};
+use coordinator_core::planner::predict::{Forecast, Question, forecast};
 use coordinator_core::planner::{self, Base, DatasetRequest, PhaseRequest, Request};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +34,8 @@ const ASKED_PRIORITY: i32 = 1_000_000;
 pub struct Planned {
     pub plan: Plan,
     pub forecast: Forecast,
-    pub machines: Vec<Machine>,
+    pub fleet: Fleet,
+    pub history: History,
     pub config: Config,
     /// Of the results in use that are whole.
     pub manifests: BTreeMap<JobName, Manifest>,
@@ -69,19 +72,28 @@ async fn read_and_decide(context: &Context, link: &Link, args: &PlanArgs, hear: 
     let scanned = scan(context, &data, args).await?;
     let base = link.base().await?;
     let in_use = check_results(context, link, &base, &scanned).await?;
-    let quick = decide(&config, &data, args, &scanned, &base, &in_use, &BTreeMap::new())?;
+    let nothing = Known { base: &base, in_use: &in_use, models: Models::new(), history: History::default() };
+    let quick = decide(&config, &data, args, &scanned, &nothing)?;
     // Who is there matters only for what is to be run: an "all up to date" waits for nobody.
     let beats = match (quick.to_run().next(), hear) {
         (Some(_), Hear::Nodes) => link.beats(&config).await?,
         (Some(_), Hear::Known(beats)) => beats,
         (None, _) => BTreeMap::new(),
     };
-    let mut plan = decide(&config, &data, args, &scanned, &base, &in_use, &beats)?;
+    let history = match quick.to_run().next() {
+        Some(_) => needs::history(context, link, &base, &in_use.manifests).await,
+        None => History::default(),
+    };
+    let known = Known { base: &base, in_use: &in_use, models: needs::models(&beats), history };
+    let mut plan = decide(&config, &data, args, &scanned, &known)?;
+    let history = known.history;
     plan.id = free_id(link, &plan).await?;
     plan.traceparent = telemetry::current_traceparent();
-    let machines = machines(&beats);
-    let forecast = forecast(&plan, &machines, &depends_on(&config));
-    Ok(Planned { plan, forecast, machines, config, manifests: in_use.manifests })
+    let (fleet, depends_on) = (Fleet::of_beats(&beats), depends_on(&config));
+    let question =
+        Question { plan: &plan, fleet: &fleet, depends_on: &depends_on, history: &history, seed: None };
+    let forecast = forecast(&question);
+    Ok(Planned { plan, forecast, fleet, history, config, manifests: in_use.manifests })
 }
 
 /// Chooses the datasets and digests their captures.
@@ -171,14 +183,20 @@ async fn check_result(store: &Store, entry: &RegistryEntry) -> Result<(JobName, 
     }
 }
 
+/// What was read for a decision.
+struct Known<'a> {
+    base: &'a Base,
+    in_use: &'a InUse,
+    models: Models,
+    history: History,
+}
+
 fn decide(
     config: &Config,
     data: &DataRoot,
     args: &PlanArgs,
     scanned: &[Scanned],
-    base: &Base,
-    in_use: &InUse,
-    beats: &BTreeMap<NodeId, NodeBeat>,
+    known: &Known<'_>,
 ) -> Result<Plan> {
     let names =
         |texts: &[String]| texts.iter().map(|t| DatasetId::new(t.as_str())).collect::<Result<Vec<_>, _>>();
@@ -190,7 +208,7 @@ fn decide(
             Some(place) => ASKED_PRIORITY + (priority.len() - place) as i32,
             None => config.dataset(&scanned.id).priority,
         },
-        phases: Phase::ALL.map(|p| (p, phase_request(config, base, beats, &scanned.id, p))).into(),
+        phases: Phase::ALL.map(|p| (p, phase_request(config, known, &scanned.id, p))).into(),
     };
     let request = Request {
         created: now(),
@@ -204,88 +222,23 @@ fn decide(
             priority_datasets: priority.clone(),
         },
         data_url: data.url.clone(),
-        missing: in_use.missing.clone(),
+        missing: known.in_use.missing.clone(),
         traceparent: None,
     };
-    Ok(planner::plan(&request, base)?)
+    Ok(planner::plan(&request, known.base)?)
 }
 
-fn phase_request(
-    config: &Config,
-    base: &Base,
-    beats: &BTreeMap<NodeId, NodeBeat>,
-    dataset: &DatasetId,
-    phase: Phase,
-) -> PhaseRequest {
+fn phase_request(config: &Config, known: &Known<'_>, dataset: &DatasetId, phase: Phase) -> PhaseRequest {
     // Settings are structs of numbers, names and lists, which JSON can always hold.
     let semantic = serde_json::to_value(config.semantic(dataset, phase)).expect("settings serialise to JSON");
-    let (expected_ms, expected_basis) = expected(config, base, &JobName::new(dataset.clone(), phase));
-    PhaseRequest {
-        semantic,
-        tuning: config.tuning(phase),
-        need: memory_need(config, beats, phase),
-        expected_ms,
-        expected_basis,
-    }
-}
-
-fn memory_need(config: &Config, beats: &BTreeMap<NodeId, NodeBeat>, phase: Phase) -> MemoryNeed {
-    let gpus = beats.values().flat_map(|b| &b.devices).filter(|d| d.kind == DeviceKind::Gpu);
-    let largest = gpus.max_by_key(|d| (d.total_mib, &d.model));
-    let phase_spec = config.pipeline.phases.get(phase);
-    let (gpu_mib, profile): (Mib, &str) = match largest {
-        Some(card) => {
-            let (profile, _) = config.profiles.profile_for(&card.model, card.total_mib);
-            (phase_spec.memory_on(profile), profile)
-        }
-        None => (
-            phase_spec.memory_on(common::config::pipeline::ANY_PROFILE),
-            common::config::pipeline::ANY_PROFILE,
-        ),
-    };
-    let cpu_mib = phase_spec.memory_on(CPU_PROFILE);
-    MemoryNeed { gpu_mib, cpu_mib, basis: format!("conf, profiles {profile} and {CPU_PROFILE}") }
-}
-
-/// Length of a job: measured on this dataset, else on others, else as the configuration guesses.
-fn expected(config: &Config, base: &Base, name: &JobName) -> (u64, String) {
-    if let Some(entry) = base.registry.get(name).filter(|e| e.duration_ms > 0) {
-        return (entry.duration_ms, "as long as last time".to_owned());
-    }
-    let others = base.registry.values().filter(|e| e.name.phase == name.phase && e.duration_ms > 0);
-    let lengths: Vec<u64> = others.map(|e| e.duration_ms).collect();
-    if !lengths.is_empty() {
-        let mean = lengths.iter().sum::<u64>() / lengths.len() as u64;
-        return (mean, format!("mean of {} measured on other datasets", lengths.len()));
-    }
-    let minutes = config.pipeline.phases.get(name.phase).expected_minutes;
-    (u64::from(minutes) * 60_000, "first guess of conf/pipeline.yaml".to_owned())
+    let (name, size) = (JobName::new(dataset.clone(), phase), Size::of(&semantic));
+    let (expected_ms, expected_basis) = needs::expected(config, known.base, &known.history, &name, &size);
+    let need = needs::memory_need(config, &known.models, &known.history, dataset, phase, &size);
+    PhaseRequest { semantic, tuning: config.tuning(phase), need, expected_ms, expected_basis }
 }
 
 pub fn depends_on(config: &Config) -> BTreeMap<Phase, Vec<Phase>> {
     Phase::ALL.map(|p| (p, config.pipeline.phases.get(p).depends_on.clone())).into()
-}
-
-/// Devices that may be placed on, as the forecast wants them.
-fn machines(beats: &BTreeMap<NodeId, NodeBeat>) -> Vec<Machine> {
-    let devices = beats.values().flat_map(|b| b.devices.iter().map(move |d| (b, d)));
-    let sound = devices.filter(|(_, device)| device.fault.is_none());
-    sound
-        .map(|(beat, device)| Machine {
-            name: format!("{} {}", beat.node, device_name(device.kind, device.id.as_str(), &device.model)),
-            kind: device.kind,
-            budget_mib: device.budget_mib,
-            max_jobs: device.max_jobs,
-        })
-        .collect()
-}
-
-/// `cpu`, or the card's model with the start of its id.
-pub fn device_name(kind: DeviceKind, id: &str, model: &str) -> String {
-    match kind {
-        DeviceKind::Cpu => id.to_owned(),
-        DeviceKind::Gpu => format!("{model} {}", &id[..id.len().min(12)]),
-    }
 }
 
 /// The id of a plan that can be applied. A plan of the same content may have been applied before and ended

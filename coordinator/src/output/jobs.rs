@@ -96,6 +96,10 @@ pub fn short_reason(reason: &Reason) -> String {
             format!("no room now for {need_mib}{first}")
         }
         Reason::AboutToBeOffered => "about to be offered".to_owned(),
+        Reason::WaitsForNode { place, at_most_ms } => {
+            let at_most = Millis(*at_most_ms);
+            format!("waits at most {at_most} for {place}, where its parent's checkpoint and graphs are")
+        }
         Reason::OfferedTo { place, since_ms } => format!("offered to {place} {} ago", Millis(*since_ms)),
         Reason::BeingVerified { trouble: None } => "its result is being checked".to_owned(),
         Reason::BeingVerified { trouble: Some(trouble) } => {

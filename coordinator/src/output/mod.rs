@@ -5,11 +5,14 @@
 //! |--|--|
 //! | [`table`] | aligned columns |
 //! | [`words`] | durations, ages, numbers |
+//! | [`gantt`], [`forecast`] | when and where jobs are expected to run |
 //! | [`plan`], [`jobs`], [`results`], [`nodes`], [`lists`] | one kind of page each |
 //! | [`progress`] | the lines or the live display of `follow` |
 //! | [`error`] | how a failure is told |
 
 pub mod error;
+pub mod forecast;
+pub mod gantt;
 pub mod jobs;
 pub mod lists;
 pub mod nodes;

@@ -1,13 +1,13 @@
 //! The pages of `plan` and `apply`.
 
-use super::{schema, table, words};
+use super::forecast::footer;
+use super::{gantt, schema, table, words};
 use crate::cli::applying::Applied;
 use common::config::DeviceChoice;
 use common::ids::Phase;
 use common::job_key::KEY_SCHEMA;
-use common::messages::DeviceKind;
 use common::plan::{Decision, Plan, PlannedJob, RunReason};
-use coordinator_core::planner::predict::{Forecast, Impossible};
+use coordinator_core::planner::predict::{Expected, Forecast};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -49,6 +49,11 @@ pub fn page(
     text += "\n\n";
     text += &rows(plan, forecast, verbose);
     text += "\n\n";
+    if plan.to_run().nth(1).is_some()
+        && let Some(chart) = gantt::chart(forecast)
+    {
+        text += &(chart + "\n");
+    }
     text += &footer(plan, forecast, fleet_seen);
     if let Some(file) = file {
         text += &format!("run exactly this: coord apply {}\n", file.display());
@@ -79,47 +84,62 @@ fn mark(job: &PlannedJob) -> char {
 }
 
 fn rows(plan: &Plan, forecast: &Forecast, verbose: bool) -> String {
+    let spread = forecast.jobs.values().any(|e| e.end.is_some());
     let row = |job: &PlannedJob| {
         let expected = forecast.jobs.get(&job.spec.name.to_string());
         let runs = matches!(job.decision, Decision::Run { .. });
         let or_dash = |text: Option<String>| text.unwrap_or_else(words::dash);
-        vec![
+        let (need, basis) = if runs { need(job, expected) } else { (words::dash(), words::dash()) };
+        let mut row = vec![
             mark(job).to_string(),
             job.spec.name.to_string(),
             reason(&job.decision, verbose),
-            if runs { need(job, forecast) } else { words::dash() },
+            need,
+            basis,
             or_dash(expected.map(|e| e.place.clone())),
             or_dash(expected.map(|e| words::from_now(e.start_ms))),
             or_dash(expected.map(|e| words::from_now(e.end_ms))),
-        ]
+        ];
+        if spread {
+            row.push(or_dash(expected.and_then(|e| Some(words::from_now(e.end?.p90_ms)))));
+        }
+        row
     };
     let rows: Vec<Vec<String>> = plan.jobs.iter().map(row).collect();
-    let mut text = table::render(&["", "JOB", "REASON", ">NEED", "EXPECTED PLACE", ">START", ">END"], &rows);
+    let mut headers = vec!["", "JOB", "REASON", ">NEED", "BY", "EXPECTED PLACE", ">START", ">END"];
+    if spread {
+        headers.push(">END P90");
+    }
+    let mut text = table::render(&headers, &rows);
     if verbose {
         for job in plan.to_run() {
+            let expected = forecast.jobs.get(&job.spec.name.to_string());
             text += &format!(
                 "\n  {}: {} expected ({}); memory by {}",
                 job.spec.name,
                 words::duration(Some(job.expected_ms)),
                 job.expected_basis,
-                job.spec.need.basis
+                expected.map_or(job.spec.need.basis.as_str(), |e| e.need_basis.as_str())
             );
         }
     }
     text
 }
 
-/// The memory asked where it is expected to run; both where that is not known.
-fn need(job: &PlannedJob, forecast: &Forecast) -> String {
+/// The memory asked where it is expected to run, and where the figure is from; both kinds of device where
+/// that is not known.
+fn need(job: &PlannedJob, expected: Option<&Expected>) -> (String, String) {
     let need = &job.spec.need;
-    let place = forecast.jobs.get(&job.spec.name.to_string()).map(|e| e.place.as_str());
-    match (job.spec.tuning.device, place) {
-        (DeviceChoice::Cpu, _) => need.cpu_mib.to_string(),
-        (DeviceChoice::Cuda, _) => need.gpu_mib.to_string(),
-        (DeviceChoice::Auto, Some(place)) if place.ends_with(" cpu") => need.cpu_mib.to_string(),
-        (DeviceChoice::Auto, Some(_)) => need.gpu_mib.to_string(),
-        (DeviceChoice::Auto, None) => format!("{} (cpu {})", need.gpu_mib, need.cpu_mib),
-    }
+    let (mib, basis) = match (expected, job.spec.tuning.device) {
+        (Some(expected), _) => (expected.need_mib.to_string(), expected.need_basis.as_str()),
+        (None, DeviceChoice::Cpu) => (need.cpu_mib.to_string(), need.basis.as_str()),
+        (None, DeviceChoice::Cuda) => (need.gpu_mib.to_string(), need.basis.as_str()),
+        (None, DeviceChoice::Auto) => {
+            (format!("{} (cpu {})", need.gpu_mib, need.cpu_mib), need.basis.as_str())
+        }
+    };
+    let word = if basis.starts_with("peak") { "measured" } else { "conf" };
+    (mib, word.to_owned())
 }
 
 fn reason(decision: &Decision, verbose: bool) -> String {
@@ -138,41 +158,6 @@ fn reason(decision: &Decision, verbose: bool) -> String {
         Decision::Excluded { reasons, .. } => format!("left out by --only; {}", several(reasons)),
         Decision::Blocked { reason } => format!("blocked: {reason}"),
     }
-}
-
-fn footer(plan: &Plan, forecast: &Forecast, fleet_seen: bool) -> String {
-    let mut text = String::new();
-    if !forecast.critical_path.is_empty() {
-        text += &format!(
-            "critical path  {}  ({})\n",
-            forecast.critical_path.join(" -> "),
-            words::duration(Some(forecast.critical_path_ms))
-        );
-    }
-    let runs = plan.to_run().count();
-    if fleet_seen && runs > 0 {
-        text += &format!("makespan       {} on this fleet\n", words::duration(Some(forecast.makespan_ms)));
-    } else if runs > 0 {
-        text += "makespan       not known: no node is there yet\n";
-    }
-    for never in &forecast.impossible {
-        text += &impossible(never);
-        text.push('\n');
-    }
-    text
-}
-
-/// Why a job fits no device, with the nearest fit.
-pub fn impossible(never: &Impossible) -> String {
-    let kind = match never.kind {
-        DeviceKind::Gpu => "GPU",
-        DeviceKind::Cpu => "CPU",
-    };
-    let nearest = match &never.nearest {
-        Some((name, mib)) => format!("nearest fit: {name} may give {mib}"),
-        None => format!("there is no {kind}"),
-    };
-    format!("impossible     {} needs {} of a {kind}; {nearest}", never.job, never.need_mib)
 }
 
 pub fn applied_json(plan: &Plan, applied: Applied) -> Value {
@@ -205,16 +190,35 @@ pub fn applied(plan: &Plan, applied: Applied, nobody: bool) -> String {
 mod tests {
     use super::super::samples::{job, plan, run, up_to_date};
     use super::*;
+    use common::messages::DeviceKind;
     use common::units::Mib;
-    use coordinator_core::planner::predict::{Machine, forecast};
+    use coordinator_core::placement::{Fleet, Room};
+    use coordinator_core::planner::history::History;
+    use coordinator_core::planner::predict::{self, Question};
     use std::collections::BTreeMap;
 
-    fn depends_on() -> BTreeMap<Phase, Vec<Phase>> {
-        BTreeMap::from([(Phase::Student, vec![Phase::Teacher]), (Phase::Fusion, vec![Phase::Student])])
+    fn forecast(plan: &Plan, rooms: &[Room]) -> Forecast {
+        let depends_on =
+            BTreeMap::from([(Phase::Student, vec![Phase::Teacher]), (Phase::Fusion, vec![Phase::Student])]);
+        let (fleet, history) = (Fleet::of_rooms(rooms.to_vec()), History::default());
+        let question =
+            Question { plan, fleet: &fleet, depends_on: &depends_on, history: &history, seed: None };
+        predict::forecast(&question)
     }
 
-    fn cpu(budget_mib: Mib) -> Machine {
-        Machine { name: "local cpu".into(), kind: DeviceKind::Cpu, budget_mib, max_jobs: 1 }
+    fn cpu(budget_mib: Mib) -> Room {
+        Room {
+            node: "local".parse().unwrap(),
+            device: "cpu".parse().unwrap(),
+            kind: DeviceKind::Cpu,
+            model: "CPU".into(),
+            budget_mib,
+            foreign_mib: Some(Mib(0)),
+            foreign: Vec::new(),
+            holders: Vec::new(),
+            max_jobs: 1,
+            shut: None,
+        }
     }
 
     fn mixed() -> Plan {
@@ -236,7 +240,7 @@ mod tests {
     fn a_plan_is_a_header_counts_rows_and_a_footer() {
         let plan = mixed();
         let machines = [cpu(Mib(4096))];
-        let text = page(&plan, &forecast(&plan, &machines, &depends_on()), true, false, None);
+        let text = page(&plan, &forecast(&plan, &machines), true, false, None);
         assert_eq!(
             text,
             "plan p1   base e3b0c44298fc   key schema 1   data file:///data
@@ -246,45 +250,48 @@ teacher    1           0         0        1
 student    1           0         0        0
 fusion     0           1         0        0
 
-   JOB          REASON                             NEED  EXPECTED PLACE        START          END
-!  car/teacher  forced by all (+1 more)        2048 MiB  local cpu               now  +1 min 00 s
-+  car/student  parent teacher changed         2048 MiB  local cpu       +1 min 00 s  +2 min 00 s
-=  car/fusion   up to date                            -  -                         -            -
-x  van/teacher  blocked: no data: no captures         -  -                         -            -
+   JOB          REASON                             NEED  BY    EXPECTED PLACE        START          END
+!  car/teacher  forced by all (+1 more)        2048 MiB  conf  local cpu               now  +1 min 00 s
++  car/student  parent teacher changed         2048 MiB  conf  local cpu       +1 min 00 s  +2 min 00 s
+=  car/fusion   up to date                            -  -     -                         -            -
+x  van/teacher  blocked: no data: no captures         -  -     -                         -            -
+
+local cpu  [car/teacher=======================][car/student=======================]
+           now                                 +1 min 00 s              +2 min 00 s
 
 critical path  car/teacher -> car/student  (2 min 00 s)
-makespan       2 min 00 s on this fleet
+makespan       2 min 00 s on this fleet; no placement could beat 2 min 00 s
 "
         );
-        let all = page(&plan, &forecast(&plan, &machines, &depends_on()), true, true, None);
+        let all = page(&plan, &forecast(&plan, &machines), true, true, None);
         assert!(all.contains("forced by all; config lr changed 0.001 -> 0.002"), "{all}");
     }
 
     #[test]
     fn what_never_fits_is_told_with_the_nearest_fit() {
         let plan = mixed();
-        let told = footer(&plan, &forecast(&plan, &[cpu(Mib(1024))], &depends_on()), true);
+        let told = footer(&plan, &forecast(&plan, &[cpu(Mib(1024))]), true);
         assert!(
             told.contains(
-                "impossible     car/teacher needs 2048 MiB of a CPU; nearest fit: local cpu may give 1024 MiB"
+                "impossible     car/teacher needs 2048 MiB of a CPU; nearest fit: local cpu (CPU) may give 1024 MiB"
             ),
             "{told}"
         );
-        let told = footer(&plan, &forecast(&plan, &[], &depends_on()), false);
+        let told = footer(&plan, &forecast(&plan, &[]), false);
         assert!(told.contains("no node is there yet"), "{told}");
     }
 
     #[test]
     fn nothing_to_do_is_one_line() {
         let plan = plan(vec![job("car/teacher", up_to_date())]);
-        let text = page(&plan, &forecast(&plan, &[], &depends_on()), false, false, None);
+        let text = page(&plan, &forecast(&plan, &[]), false, false, None);
         assert!(text.ends_with("everything is up to date: 1 job, nothing to run\n"), "{text}");
     }
 
     #[test]
     fn the_file_of_a_plan_reads_back_as_the_plan() {
         let plan = mixed();
-        let page = json(&plan, &forecast(&plan, &[], &depends_on()));
+        let page = json(&plan, &forecast(&plan, &[]));
         assert_eq!(page["schema"], "coord.v1.plan");
         assert_eq!(page["created"], "1970-01-01T00:00:00Z");
         assert_eq!(serde_json::from_value::<Plan>(page["plan"].clone()).unwrap(), plan);

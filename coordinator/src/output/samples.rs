@@ -27,7 +27,7 @@ pub fn job(text: &str, decision: Decision) -> PlannedJob {
         },
         force_generation: 0,
     };
-    let need = MemoryNeed { gpu_mib: Mib(8192), cpu_mib: Mib(2048), basis: "conf".into() };
+    let need = MemoryNeed::flat(Mib(8192), Mib(2048), "conf");
     let spec = JobSpec { tuning: config.tuning(name.phase), name, inputs, need, priority: 0 };
     PlannedJob { spec, decision, expected_ms: 60_000, expected_basis: "as long as last time".into() }
 }

@@ -230,7 +230,7 @@ pub fn offer(world: &World, name: &str, attempt: u32, script: serde_json::Value)
                 force_generation: 0,
             },
             tuning: CONFIG.tuning(Phase::Teacher),
-            need: MemoryNeed { gpu_mib: Mib(100), cpu_mib: Mib(100), basis: "test".into() },
+            need: MemoryNeed::flat(Mib(100), Mib(100), "test"),
             priority: 0,
         },
         place,

@@ -60,11 +60,7 @@ pub fn request(w: &World, spec: &PlanSpec) -> Request {
         let asked = PhaseRequest {
             semantic: serde_json::json!({ "lr": spec.config_version[i] }),
             tuning: tuning(),
-            need: MemoryNeed {
-                gpu_mib: Mib(w.scenario.need_gpu_mib[i]),
-                cpu_mib: Mib(NEED_CPU_MIB),
-                basis: "simulated".into(),
-            },
+            need: MemoryNeed::flat(Mib(w.scenario.need_gpu_mib[i]), Mib(NEED_CPU_MIB), "simulated"),
             expected_ms: [45, 35, 60][i] * 60_000,
             expected_basis: "simulated".into(),
         };

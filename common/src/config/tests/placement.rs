@@ -1,7 +1,7 @@
 //! Profiles of cards, memory asks, and the tuning an attempt gets on a device.
 
 use super::*;
-use crate::config::CPU_PROFILE;
+use crate::config::{CPU_PROFILE, ModelSize, PlacementSpec};
 use crate::ids::Phase;
 use crate::trainer_protocol::{Device, Precision};
 use crate::units::Mib;
@@ -72,14 +72,35 @@ fn no_phase_asks_a_card_for_more_than_may_be_reserved() {
         // Cards below 4 GiB and machines below 4 GiB are not meant to train.
         let smallest = if profile.min_mib.0 < 4096 { Mib(4096) } else { profile.min_mib };
         let cap = smallest.permille(profile.cap_permille());
-        for phase in Phase::ALL {
-            let need = config.pipeline.phases.get(phase).memory_on(name);
-            assert!(need <= cap, "{phase} asks {name} for {need} of {cap}");
+        for (phase, size) in
+            Phase::ALL.into_iter().flat_map(|p| [(p, ModelSize::Large), (p, ModelSize::Small)])
+        {
+            let need = config.pipeline.phases.get(phase).memory_on(size, name);
+            assert!(need <= cap, "{size:?} {phase} asks {name} for {need} of {cap}");
         }
     }
-    assert_eq!(config.memory_ask(Phase::Fusion, Some(("NVIDIA L4", Mib(23_034)))), Mib(10_240));
-    assert_eq!(config.memory_ask(Phase::Fusion, Some(("NVIDIA GeForce RTX 3080", Mib(10_240)))), Mib(8192));
-    assert_eq!(config.memory_ask(Phase::Teacher, None), Mib(2048));
+    let set = "set_01".parse().unwrap();
+    let ask = |phase, card| config.memory_ask(&set, phase, card);
+    assert_eq!(ask(Phase::Fusion, Some(("NVIDIA L4", Mib(23_034)))), (Mib(10_240), "l4"));
+    assert_eq!(ask(Phase::Fusion, Some(("NVIDIA GeForce RTX 3080", Mib(10_240)))), (Mib(8192), "rtx_3080"));
+    assert_eq!(ask(Phase::Teacher, None), (Mib(2048), CPU_PROFILE));
+}
+
+#[test]
+fn memory_is_asked_by_phase_size_and_card() {
+    let ask = |settings: &[&str]| {
+        let config = flags(settings).unwrap();
+        config.memory_ask(&"set_01".parse().unwrap(), Phase::Student, Some(("NVIDIA L4", Mib(23_034)))).0
+    };
+    assert_eq!((ask(&[]), ask(&["student.size=large"])), (Mib(6144), Mib(8192)));
+    let mine = ["student.size=large", "pipeline.phases.student.memory_mib.large.l4=9000"];
+    assert_eq!((ask(&mine), ask(&mine[1..])), (Mib(9000), Mib(6144)));
+}
+
+#[test]
+fn a_measured_peak_gets_its_margin() {
+    let spec = PlacementSpec::default();
+    assert_eq!((spec.with_margin(Mib(4001)), spec.with_margin(Mib(100))), (Mib(4602), Mib(356)));
 }
 
 #[test]

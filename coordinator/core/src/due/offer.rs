@@ -2,9 +2,8 @@
 
 use super::OpenJob;
 use crate::effect::{Effect, Note, NoteKind};
-use crate::placement::{Fleet, declined};
+use crate::placement::queue;
 use crate::state::{SlotSeen, State};
-use common::ids::{JobId, Phase};
 use common::messages::JobOffer;
 use common::slot::{Place, Slot, SlotState};
 use common::units::Millis;
@@ -25,14 +24,12 @@ pub(super) fn offers(state: &State, now: Millis, waiting: &[OpenJob<'_>]) -> Vec
             }
         }
     }
-    unplaced.sort_by_cached_key(order);
-    let mut fleet = Fleet::of(state, now);
-    for job in unplaced {
-        let slot = state.slots.get(&job.key);
-        if let Some(place) = fleet.place(&job.job.spec, &declined(state, &job.key, now)) {
-            fleet.take(&place, &job.chain.record.job_id(job.phase));
-            effects.push(write_offer(&job, slot, place));
-        }
+    if unplaced.is_empty() {
+        return effects;
+    }
+    for (at, place) in queue::place(state, now, &unplaced) {
+        let job = &unplaced[at];
+        effects.push(write_offer(job, state.slots.get(&job.key), place));
     }
     effects
 }
@@ -58,38 +55,6 @@ fn judge(state: &State, now: Millis, job: &OpenJob<'_>, seen: &SlotSeen) -> Stan
         _ => Standing::Taken,
     }
 }
-
-/// Highest priority, then the longest chain still ahead, then the oldest plan, then by name.
-type Order = (std::cmp::Reverse<i32>, std::cmp::Reverse<u64>, u64, JobId, Phase);
-
-fn order(job: &OpenJob<'_>) -> Order {
-    let ahead = remaining_ms(job);
-    let record = &job.chain.record;
-    (
-        std::cmp::Reverse(job.job.spec.priority),
-        std::cmp::Reverse(ahead),
-        record.plan_created.0,
-        record.job_id(job.phase),
-        job.phase,
-    )
-}
-
-/// Expected time of this job and of the longest line of jobs that wait for it.
-fn remaining_ms(job: &OpenJob<'_>) -> u64 {
-    fn longest(jobs: &std::collections::BTreeMap<Phase, common::chain::JobRecord>, phase: Phase) -> u64 {
-        let own = jobs.get(&phase).map_or(0, |j| j.expected_ms);
-        let behind = jobs
-            .iter()
-            .filter(|(p, j)| {
-                **p > phase && !j.state.is_terminal() && j.spec.inputs.parents.contains_key(&phase)
-            })
-            .map(|(p, _)| longest(jobs, *p))
-            .max();
-        own.saturating_add(behind.unwrap_or(0))
-    }
-    longest(&job.chain.record.jobs, job.phase)
-}
-
 fn write_offer(job: &OpenJob<'_>, slot: Option<&SlotSeen>, place: Place) -> Effect {
     let again = slot.filter(|s| s.slot.attempt == job.attempt);
     let offer = again.map_or(1, |s| s.slot.offer.saturating_add(1));

@@ -2,6 +2,7 @@
 //! configuration are, and what is committed. `coord plan` prints it, `coord apply` writes exactly it; there
 //! is no second way to decide.
 
+pub mod history;
 pub mod predict;
 mod reasons;
 pub mod selector;

@@ -25,6 +25,10 @@ pub fn job(text: &str) -> JobName {
     text.parse().unwrap()
 }
 
+pub fn id(plan: &Plan, name: &str) -> common::ids::JobId {
+    common::ids::JobId { plan: plan.id.clone(), name: job(name) }
+}
+
 pub fn depends_on() -> BTreeMap<Phase, Vec<Phase>> {
     BTreeMap::from([
         (Phase::Teacher, vec![]),
@@ -46,7 +50,7 @@ pub fn phase_request(phase: Phase) -> PhaseRequest {
     PhaseRequest {
         semantic: json!({ "lr": 0.001, "phase": phase.as_str() }),
         tuning: tuning(),
-        need: MemoryNeed { gpu_mib: Mib(8192), cpu_mib: Mib(2048), basis: "test".into() },
+        need: MemoryNeed::flat(Mib(8192), Mib(2048), "test"),
         expected_ms: minutes * 60_000,
         expected_basis: "test".into(),
     }
@@ -151,6 +155,7 @@ impl World {
         apply(&mut self.state, self.now, event).unwrap();
         let broken = coordinator_core::invariants::check(&self.state);
         assert!(broken.is_empty(), "{broken:?}");
+        assert_eq!(coordinator_core::invariants::check_indexes(&self.state), []);
     }
 
     pub fn revision(&mut self) -> Revision {

@@ -68,7 +68,7 @@ pub fn offer(attempt: u32, count: u32) -> JobOffer {
                 force_generation: 0,
             },
             tuning: CONFIG.tuning(Phase::Teacher),
-            need: MemoryNeed { gpu_mib: Mib(1000), cpu_mib: Mib(1000), basis: "test".into() },
+            need: MemoryNeed::flat(Mib(1000), Mib(1000), "test"),
             priority: 0,
         },
         place: place(1_000),

@@ -69,7 +69,8 @@ pub fn agent_state(w: &mut World, n: usize) {
 pub fn decision(w: &mut World, c: usize, effects: &[Effect]) {
     let now = coordinator::now(w, c);
     let Some(state) = w.coordinators[c].state.as_ref() else { return };
-    if let Some(broken) = invariants::check_offers(state, now, effects).into_iter().next() {
+    let broken = invariants::check_offers(state, now, effects).into_iter();
+    if let Some(broken) = broken.chain(invariants::check_indexes(state)).next() {
         w.violated(broken.invariant, format!("coordinator {c}: {}", broken.text));
     }
 }
