@@ -149,3 +149,28 @@ fn in_a_row(longest_first: &[&Job], places: u64) -> u64 {
     }
     best
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(ms: u64) -> Job {
+        Job { class: 0, ms, head: 0, tail: 0 }
+    }
+
+    #[test]
+    fn a_mix_fills_memory_and_number() {
+        // Two of 8 GiB fit 18 GiB, a 10 beside an 8 does not, a 10 beside a 6 does.
+        assert_eq!(mix(&[(1, 10_240), (1, 8192)], 18_086, 2), 2);
+        assert_eq!(mix(&[(2, 10_240), (1, 8192)], 18_086, 2), 2);
+        assert_eq!(mix(&[(2, 10_240), (1, 8192), (1, 6144)], 18_086, 2), 3);
+        assert_eq!(mix(&[(1, 10)], 100, 4), 4, "the number of jobs is a limit too");
+    }
+
+    #[test]
+    fn of_three_jobs_on_two_places_two_follow_each_other() {
+        let jobs = [job(60), job(50), job(40)];
+        let all: Vec<&Job> = jobs.iter().collect();
+        assert_eq!((in_a_row(&all, 2), in_a_row(&all, 3), in_a_row(&all, 1)), (90, 60, 150));
+    }
+}
