@@ -11,6 +11,7 @@
 //! | [`slot`] | right to run a job (bucket `slots`) |
 //! | [`manifest`], [`registry`] | results in the store, and which of them is in use |
 //! | [`messages`] | offers, beats and events on the bus |
+//! | [`logs`] | log lines of attempts on the bus, and where they are kept |
 //! | [`trainer_protocol`] | frames between an agent and its trainer child |
 //! | [`subjects`], [`wire`] | names on the bus and the versioned MessagePack envelope |
 
@@ -19,6 +20,7 @@ pub mod config;
 pub mod digest;
 pub mod ids;
 pub mod job_key;
+pub mod logs;
 pub mod manifest;
 pub mod messages;
 pub mod plan;

@@ -6,9 +6,10 @@ use crate::plan::JobSpec;
 use crate::registry::CommittedRef;
 use crate::slot::Place;
 use crate::trainer_protocol::Stage;
-use crate::units::{Mib, UnixMs};
+use crate::units::{Mib, Millis, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Invitation to take a slot. Holds all that the attempt needs; the right to run is the slot alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,10 @@ pub struct JobOffer {
     /// Committed results this job builds on.
     pub parents: BTreeMap<Phase, CommittedRef>,
     pub traceparent: Option<String>,
+    /// The coordinator's lease: whoever holds the slot renews it by this clock, whatever its own configuration
+    /// says. 0 = not told.
+    #[serde(default)]
+    pub lease_ms: u64,
 }
 
 impl JobOffer {
@@ -95,6 +100,48 @@ pub struct RunningReport {
     pub eta_ms: Option<u64>,
     pub used_mib: Option<Mib>,
     pub resumed_from_epoch: Option<u32>,
+    /// What the attempt can not do at this moment and tries again, if so.
+    #[serde(default)]
+    pub waits: Option<Waits>,
+}
+
+/// Something that an attempt tries again until it works or is given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    pub what: WaitsFor,
+    /// What was said at the last try.
+    pub why: String,
+    /// Failed tries so far.
+    pub tries: u32,
+    /// Given up when this time is over.
+    #[serde(default)]
+    pub left_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// Captures, parents' files, the checkpoint to resume from.
+    Inputs,
+    /// A checkpoint to be stored; training goes on meanwhile.
+    Checkpoint,
+    /// The finished result to be stored.
+    Upload,
+}
+
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.what {
+            WaitsFor::Inputs => "inputs",
+            WaitsFor::Checkpoint => "checkpoint",
+            WaitsFor::Upload => "upload",
+        };
+        write!(f, "{what} waits: {}, retry {}", self.why, self.tries)?;
+        match self.left_ms {
+            Some(left_ms) => write!(f, ", given up in {}", Millis(left_ms)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One line of the audit stream.

@@ -77,6 +77,9 @@ pub enum Cause {
     Diverged,
     /// Captures or configuration can not be used; trying again will not help.
     UserError,
+    /// The store refused the finished result (access, read-only, full) until the agent gave up. The files are kept
+    /// on the node, and a later run goes on with them.
+    Store,
 }
 
 impl Cause {
@@ -87,6 +90,7 @@ impl Cause {
             Cause::OutOfMemory => "out of memory",
             Cause::Diverged => "diverged",
             Cause::UserError => "user error",
+            Cause::Store => "store",
         }
     }
 }

@@ -84,7 +84,7 @@ impl Agent {
             self.perform_due();
         }
         self.performer.processes.kill_all();
-        self.snapshot.publish(beat(&self.state, 0));
+        self.snapshot.publish(beat(&self.state, self.clock.now(), 0));
         let left = self.state.runs.len();
         tracing::info!(left, "agent ended");
     }
@@ -123,7 +123,7 @@ impl Agent {
             let message = format!("the devices did not answer for {BLIND_AFTER}");
             self.tell(Event::DevicesUnknown { message });
         }
-        self.snapshot.publish(beat(&self.state, 0));
+        self.snapshot.publish(beat(&self.state, self.clock.now(), 0));
     }
 
     fn signalled(&mut self) {

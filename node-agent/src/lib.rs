@@ -12,7 +12,8 @@
 //! | [`process`] | the trainer child: its own group, its pipes, its end |
 //! | [`store`] | inputs from the object store; checkpoints and results to it |
 //! | [`settings`] | configuration to options and tuning |
-//! | [`workdir`] | folders of this agent, and the lock on them |
+//! | [`workdir`], [`housekeeping`] | folders of this agent, the lock on them, and their limits |
+//! | [`rival`] | two agents of one name: the second one goes |
 //! | [`clock`] | milliseconds of this process |
 
 pub mod agent;
@@ -20,9 +21,11 @@ pub mod args;
 pub mod beats;
 pub mod clock;
 pub mod devices;
+pub mod housekeeping;
 pub mod intake;
 pub mod perform;
 pub mod process;
+pub mod rival;
 pub mod runs;
 pub mod settings;
 pub mod slots;

@@ -7,7 +7,7 @@ use crate::process::{self, Killed, Plan, Processes, Spawner};
 use crate::runs::Runs;
 use crate::settings;
 use crate::slots::Slots;
-use crate::store::{checkpoints, inputs, results};
+use crate::store::{checkpoints, inputs, kept, results};
 use crate::workdir::Layout;
 use agent_core::{ChildExit, Effect, Event, Inputs, RunId, SavedRun, State};
 use artifacts::Store;
@@ -71,16 +71,16 @@ impl Performer {
                     let seq = checkpoint.seq;
                     match checkpoints::store(&store, &run, &checkpoint).await {
                         Ok(()) => Event::CheckpointStored { run, seq },
-                        Err(problem) => Event::CheckpointFailed { run, seq, message: problem.message },
+                        Err(problem) => Event::CheckpointFailed { run, seq, problem },
                     }
                 });
             }
             Effect::StoreResult(saved) => self.upload(key, *saved, runs),
-            Effect::Clean { run } => {
+            Effect::Clean { run, keep } => {
                 runs.stop(&run);
-                let (folder, processes) = (self.layout.scratch(&run), self.processes.clone());
+                let (layout, processes) = (self.layout.clone(), self.processes.clone());
                 self.task(key, async move {
-                    clean(folder).await;
+                    clean(layout, run, keep).await;
                     processes.forget(&run);
                     Some(Event::Cleaned { run })
                 });
@@ -90,18 +90,16 @@ impl Performer {
 
     fn fetch(&self, key: String, run: RunId, offer: JobOffer, runs: &Runs) {
         let (store, layout) = (self.store.clone(), self.layout.clone());
+        let parents_max_bytes = u64::from(self.config.agent.parents_cache_gib) << 30;
         self.work(key, &run, runs, "fetch", async move {
-            match inputs::fetch(&store, &layout, &run, &offer).await {
-                Ok(inputs) => Event::Fetched { run, inputs },
-                Err(problem) => Event::FetchFailed { run, problem },
-            }
+            inputs::fetch(&store, &layout, parents_max_bytes, run, &offer).await
         });
     }
 
     fn upload(&self, key: String, saved: SavedRun, runs: &Runs) {
-        let (store, layout, clock, run) = (self.store.clone(), self.layout.clone(), self.clock, saved.run);
+        let (store, layout, run) = (self.store.clone(), self.layout.clone(), saved.run);
         self.work(key, &run, runs, "upload", async move {
-            match results::upload(&store, &layout, &clock, &saved).await {
+            match results::upload(&store, &layout, &saved).await {
                 Ok(manifest) => Event::ResultStored { run, manifest },
                 Err(problem) => Event::ResultFailed { run, problem },
             }
@@ -146,6 +144,7 @@ impl Performer {
             start,
             card: (device.kind == DeviceKind::Gpu).then(|| device.id.to_string()),
             log: self.layout.process_log(&offer.job, &run),
+            clock: self.clock,
             resumed_from_epoch,
         };
         let (spawner, processes, told) = (self.spawner.clone(), self.processes.clone(), self.told.clone());
@@ -236,8 +235,18 @@ fn child_span(parent: &Span, what: &'static str) -> Span {
     }
 }
 
-/// Deletes a scratch folder; what was just stopped may write a last file meanwhile.
-async fn clean(folder: PathBuf) {
+/// Deletes a scratch folder; what was just stopped may write a last file meanwhile. A finished result in it is put
+/// aside first, or forgotten if the store has it.
+async fn clean(layout: Layout, run: RunId, keep: bool) {
+    let folder = layout.scratch(&run);
+    let scratch = folder.clone();
+    let put_aside = tokio::task::spawn_blocking(move || match keep {
+        true => kept::keep(&layout, &scratch),
+        false => kept::forget(&layout, &run.key),
+    });
+    if let Err(error) = put_aside.await {
+        tracing::error!(%run, %error, "a finished result may be lost");
+    }
     for _ in 0..3 {
         match tokio::fs::remove_dir_all(&folder).await {
             Ok(()) => return,

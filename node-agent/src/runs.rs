@@ -45,6 +45,10 @@ impl Runs {
             Change::ChildStarted { run, pid } => {
                 self.within(&run, || tracing::info!(%run, pid, "trainer started"))
             }
+            Change::FoundFinished { run } => self.within(
+                &run,
+                || tracing::info!(%run, "finished before on this machine: stored without training again"),
+            ),
             Change::ChildEnded { run, exit } => self.child_ended(run, exit),
             Change::Stopping { run, why } => {
                 self.within(&run, || tracing::warn!(%run, why, "stopping the trainer"))

@@ -41,7 +41,7 @@ pub fn load(folder: Option<&Path>, flags: &[String]) -> Result<Config, SettingsE
 
 /// Options of the core.
 pub fn options(config: &Config, node: NodeId, incarnation: Incarnation) -> Options {
-    let cluster = &config.cluster;
+    let (cluster, agent) = (&config.cluster, &config.agent);
     let secs = |seconds: u32| Millis::from_secs(u64::from(seconds));
     let minutes = |minutes: u32| Millis::from_secs(u64::from(minutes) * 60);
     let limits = Phase::ALL.map(|phase| {
@@ -60,6 +60,9 @@ pub fn options(config: &Config, node: NodeId, incarnation: Incarnation) -> Optio
         take_timeout: lease,
         retry_after: Millis((lease.0 / 30).clamp(100, 1_000)),
         stop_grace: secs(cluster.stop_grace_s),
+        fetch_timeout: secs(agent.fetch_s),
+        upload_timeout: secs(agent.upload_s),
+        refused_timeout: secs(agent.store_refused_s),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         limits: limits.into(),
         ..Options::new(node, incarnation)

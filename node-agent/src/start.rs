@@ -2,24 +2,25 @@
 
 use crate::agent::{Agent, QUEUE, Signals};
 use crate::args::Args;
-use crate::beats::{self, Snapshot};
+use crate::beats::{self, Beats, Snapshot};
 use crate::clock::Clock;
 use crate::perform::Performer;
 use crate::process::{Processes, Spawner};
+use crate::rival::{self, Rival};
 use crate::settings::{self, SettingsError};
 use crate::slots::Slots;
 use crate::workdir::{Layout, WorkDir, WorkDirError};
-use crate::{devices, intake};
+use crate::{devices, housekeeping, intake};
 use agent_core::{Event, State, apply};
 use artifacts::{ArtifactError, Store, StoreOptions};
 use bus::{Backoff, BusError, BusLayout, NatsBus, NatsOptions, SharedBus};
 use common::config::Config;
-use common::ids::Incarnation;
+use common::ids::{Incarnation, NodeId};
 use gpu::Machine;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use telemetry::{LogConfig, Service};
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +41,12 @@ pub enum StartError {
     Store(#[from] ArtifactError),
     #[error("{error} (tried for {secs} s)")]
     Nats { error: BusError, secs: u64 },
+    #[error(
+        "another agent named {node} is at work (its life {}); give each machine a name of its own with --node, or \
+         stop that one first",
+        .other.0
+    )]
+    NameTaken { node: NodeId, other: Rival },
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -87,6 +94,11 @@ async fn serve(args: &Args, config: Arc<Config>, trainer: PathBuf, layout: Layou
     let nats = nats_options(args, "agent");
     let bus = connect(nats, args.connect_timeout).await?;
     let incarnation = Incarnation(uuid::Uuid::new_v4().as_u64_pair().0);
+    let every = Duration::from_secs(u64::from(config.cluster.beat_s));
+    let found = rival::find(&bus, &args.node, every * 2).await;
+    if let Some(other) = found.map_err(|error| StartError::Nats { error, secs: args.connect_timeout })? {
+        return Err(StartError::NameTaken { node: args.node.clone(), other });
+    }
     tracing::info!(node = %args.node, %incarnation, store = store.url(""), "agent starts");
 
     let clock = Clock::start();
@@ -107,12 +119,22 @@ async fn serve(args: &Args, config: Arc<Config>, trainer: PathBuf, layout: Layou
     }
 
     let (snapshot, stop) = (Snapshot::default(), CancellationToken::new());
-    let every = Duration::from_secs(u64::from(config.cluster.beat_s));
-    let beats = beats::start(nats_options(args, "beats"), every, snapshot.clone(), stop.clone())?;
+    let rival = Arc::new(OnceLock::new());
+    let beats = Beats {
+        node: args.node.clone(),
+        incarnation,
+        every,
+        snapshot: snapshot.clone(),
+        stop: stop.clone(),
+        rival: rival.clone(),
+        told: told.clone(),
+    };
+    let beats = beats::start(nats_options(args, "beats"), beats)?;
     devices::start(machine, config.clone(), clock, told.clone())?;
     let feeds = [
         tokio::spawn(intake::slots_at_start(slots.clone(), told.clone())),
         tokio::spawn(intake::offers(bus, args.node.clone(), told.clone())),
+        tokio::spawn(housekeeping::keep(layout.clone(), config.agent)),
     ];
     let spawner = Spawner::start()?;
     let processes = Processes::default();
@@ -125,7 +147,10 @@ async fn serve(args: &Args, config: Arc<Config>, trainer: PathBuf, layout: Layou
     if tokio::time::timeout(Duration::from_secs(3), joined).await.is_err() {
         tracing::debug!("the last beat is not waited for");
     }
-    Ok(())
+    match rival.get() {
+        Some(other) => Err(StartError::NameTaken { node: args.node.clone(), other: *other }),
+        None => Ok(()),
+    }
 }
 
 fn trainer(named: Option<PathBuf>) -> Result<PathBuf, StartError> {

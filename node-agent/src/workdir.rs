@@ -3,6 +3,7 @@
 //! ```text
 //!   agent.lock                      held while the agent lives
 //!   scratch/<key>.<attempt>/        of one attempt: parents, resume, out, ckpt; deleted when it is gone
+//!   kept/<key>/                     a finished result that the store does not have yet
 //!   cache/prepared/                 prepared graphs, written by trainers, by content
 //!   cache/objects/                  files of committed parents, by digest
 //!   captures/                       captures fetched from a store that is no folder
@@ -10,6 +11,7 @@
 //!   orchestrator_logs/              of the agent itself
 //! ```
 
+use crate::store::kept;
 use agent_core::RunId;
 use common::ids::JobId;
 use nix::fcntl::{Flock, FlockArg};
@@ -41,12 +43,10 @@ impl WorkDir {
         let root = root.canonicalize().map_err(failed("find it"))?;
         let lock = lock(&root)?;
         let scratch = root.join("scratch");
-        if scratch.exists() {
-            fs::remove_dir_all(&scratch).map_err(failed("clear the scratch folder"))?;
-        }
-        for folder in ["scratch", "cache/prepared", "cache/objects", "captures", "process_logs"] {
+        for folder in ["scratch", "kept", "cache/prepared", "cache/objects", "captures", "process_logs"] {
             fs::create_dir_all(root.join(folder)).map_err(failed("make its folders"))?;
         }
+        clear(&Layout { root: root.clone() }, &scratch).map_err(failed("clear the scratch folder"))?;
         let probe = scratch.join("probe");
         fs::write(&probe, [0u8; 4096]).and_then(|()| fs::remove_file(&probe)).map_err(failed("write"))?;
         Ok(WorkDir { root, _lock: lock })
@@ -55,6 +55,20 @@ impl WorkDir {
     pub fn layout(&self) -> Layout {
         Layout { root: self.root.clone() }
     }
+}
+
+/// What a dead child left, but for what it finished.
+fn clear(layout: &Layout, scratch: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(scratch)? {
+        let entry = entry?;
+        kept::keep(layout, &entry.path());
+        match entry.file_type()?.is_dir() {
+            true if entry.path().exists() => fs::remove_dir_all(entry.path())?,
+            true => {}
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 fn lock(root: &Path) -> Result<Flock<File>, WorkDirError> {
@@ -99,6 +113,14 @@ impl Layout {
         self.root.join("cache/objects")
     }
 
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
+    pub fn process_logs(&self) -> PathBuf {
+        self.root.join("process_logs")
+    }
+
     pub fn captures(&self) -> PathBuf {
         self.root.join("captures")
     }
@@ -109,7 +131,7 @@ impl Layout {
 
     pub fn process_log(&self, job: &JobId, run: &RunId) -> PathBuf {
         let name = format!("{}.{}.{}.log", job.name.dataset, job.name.phase, run.attempt);
-        self.root.join("process_logs").join(job.plan.as_str()).join(name)
+        self.process_logs().join(job.plan.as_str()).join(name)
     }
 }
 

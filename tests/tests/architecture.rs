@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("gpu", &["common"]),
     ("dataset", &["common"]),
     ("trainer", &["common", "dataset", "telemetry"]),
-    ("node-agent", &["common", "bus", "artifacts", "telemetry", "agent-core", "gpu"]),
+    ("node-agent", &["common", "bus", "artifacts", "telemetry", "agent-core", "gpu", "dataset"]),
 ];
 
 /// Crates that only one room may name.

@@ -112,6 +112,10 @@ fn from_io_kind(at: &str, error: &io::Error) -> Option<ArtifactError> {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some(ArtifactError::Denied { at, cause })
         }
+        io::ErrorKind::NotADirectory => Some(ArtifactError::Denied {
+            at,
+            cause: format!("{cause}: a file stands where its folder should be"),
+        }),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             Some(ArtifactError::Full { at, cause })
         }

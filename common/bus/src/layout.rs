@@ -55,6 +55,8 @@ impl Default for BusLayout {
                 // at every message. An offer older than an hour was re-made long ago.
                 stream(STREAM_JOBS, SUBJECT_JOBS, HOUR, Some(1_000)),
                 stream(STREAM_EVENTS, SUBJECT_EVENTS, 90 * 24 * HOUR, None),
+                // For following; the whole log is archived in the store when its attempt is over.
+                stream(STREAM_LOGS, SUBJECT_LOGS, 48 * HOUR, Some(4_000)),
             ],
             replicas: None,
         }
@@ -78,6 +80,7 @@ mod tests {
         let of = |subject: String| layout.stream_of(&subject).map(|s| s.name.as_str());
         assert_eq!(of(format!("{}.n1", names::SUBJECT_JOBS)), Some(names::STREAM_JOBS));
         assert_eq!(of(format!("{}.p1", names::SUBJECT_EVENTS)), Some(names::STREAM_EVENTS));
+        assert_eq!(of(format!("{}.key", names::SUBJECT_LOGS)), Some(names::STREAM_LOGS));
         assert_eq!(of("coord.beats.n1".to_owned()), None);
     }
 }

@@ -66,6 +66,7 @@ pub(super) fn resolve(sources: &Sources<'_>) -> Result<Config, Problems> {
         profiles: all.section("gpu_profiles"),
         pipeline: all.section("pipeline"),
         cluster: all.section("cluster"),
+        agent: all.section("agent"),
         general: Training { settings: all.section("training"), origins: all.origins.clone() },
         by_dataset,
         origins: all.origins,
@@ -212,5 +213,6 @@ fn validate_all(config: &Config, problems: &mut Vec<Problem>) {
         validate::pipeline(&config.pipeline, &fusion, &config.profiles, &mut findings);
     }
     validate::cluster(&config.cluster, &mut findings);
+    validate::agent(&config.agent, &mut findings);
     add(None, findings);
 }

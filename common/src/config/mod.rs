@@ -45,7 +45,9 @@ pub use canonical::{CanonicalMap, canonical_text};
 pub use datasets::DatasetSpec;
 pub use load::{BUILT_IN_FILES, FILE_NAMES, Sources};
 pub use origin::Origin;
-pub use pipeline::{ClusterSpec, PhaseSpec, PipelineSpec, PlacementPolicy, PlacementSpec, RetryBudgets};
+pub use pipeline::{
+    AgentSpec, ClusterSpec, PhaseSpec, PipelineSpec, PlacementPolicy, PlacementSpec, RetryBudgets,
+};
 pub use problem::{Problem, Problems};
 pub use profiles::{CPU_PROFILE, GpuProfile, GpuProfiles};
 pub use semantic::{DataSemantic, FusionSemantic, PhaseSemantic, StudentSemantic, TeacherSemantic};
@@ -65,6 +67,7 @@ pub struct Config {
     pub profiles: GpuProfiles,
     pub pipeline: PipelineSpec,
     pub cluster: ClusterSpec,
+    pub agent: AgentSpec,
     general: Training,
     /// Only datasets with overrides have their own.
     by_dataset: BTreeMap<String, Training>,

@@ -2,7 +2,7 @@
 
 use super::datasets::DatasetSpec;
 use super::origin::Origin;
-use super::pipeline::{ClusterSpec, PipelineSpec};
+use super::pipeline::{AgentSpec, ClusterSpec, PipelineSpec};
 use super::problem::Problem;
 use super::profiles::GpuProfiles;
 use super::schema::Schema;
@@ -28,6 +28,7 @@ impl<'a> Overlay<'a> {
             "gpu_profiles": {},
             "pipeline": PipelineSpec::default(),
             "cluster": ClusterSpec::default(),
+            "agent": AgentSpec::default(),
         });
         Overlay { schema, tree, origins: BTreeMap::new() }
     }
@@ -50,6 +51,7 @@ impl<'a> Overlay<'a> {
             "datasets" => fits::<BTreeMap<String, DatasetSpec>>(&changed),
             "gpu_profiles" => fits::<GpuProfiles>(&changed),
             "pipeline" => fits::<PipelineSpec>(&changed),
+            "agent" => fits::<AgentSpec>(&changed),
             _ => fits::<ClusterSpec>(&changed),
         };
         tried.map_err(|message| Problem::new(&leaf.origin, leaf.key.as_str(), message))?;

@@ -130,6 +130,8 @@ pub struct RetryBudgets {
     pub diverged: u32,
     /// Captures or configuration that can not be used: another try changes nothing.
     pub user_error: u32,
+    /// A store that refused the result until the agent's patience was over: somebody has to mend it first.
+    pub store: u32,
 }
 
 /// Clocks of the cluster, in seconds of the receiver's own clock.
@@ -151,6 +153,49 @@ pub struct ClusterSpec {
     pub backoff_max_s: u32,
 }
 
+/// Patience and disk limits of each node-agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSpec {
+    /// A store that refuses (access, read-only, full, no such bucket) may be mended for so long.
+    pub store_refused_s: u32,
+    /// A store that does not answer may come back for so long before a finished result is given up.
+    pub upload_s: u32,
+    /// Captures, parents' files and the checkpoint must be here within this time.
+    pub fetch_s: u32,
+    /// From the trainer's start to its first word.
+    pub start_s: u32,
+    /// A training whose rate of steps stays below this share of its own median, in percent, ...
+    pub stall_percent: u32,
+    /// ... for so long is hung: it is ended and retried. 0 = never.
+    pub stall_s: u32,
+    /// Largest sizes on the agent's disk; what was used longest ago goes first.
+    pub prepared_cache_gib: u32,
+    pub parents_cache_gib: u32,
+    pub process_logs_mib: u32,
+    pub kept_results_gib: u32,
+    /// One attempt's log; lines beyond are dropped and counted.
+    pub attempt_log_mib: u32,
+}
+
+impl Default for AgentSpec {
+    fn default() -> Self {
+        AgentSpec {
+            store_refused_s: 180,
+            upload_s: 6 * 3600,
+            fetch_s: 3600,
+            start_s: 600,
+            stall_percent: 20,
+            stall_s: 600,
+            prepared_cache_gib: 50,
+            parents_cache_gib: 20,
+            process_logs_mib: 2048,
+            kept_results_gib: 20,
+            attempt_log_mib: 64,
+        }
+    }
+}
+
 impl Default for ClusterSpec {
     fn default() -> Self {
         ClusterSpec {
@@ -167,7 +212,14 @@ impl Default for ClusterSpec {
 
 impl Default for RetryBudgets {
     fn default() -> Self {
-        RetryBudgets { infrastructure: 5, preemption: 20, out_of_memory: 3, diverged: 1, user_error: 0 }
+        RetryBudgets {
+            infrastructure: 5,
+            preemption: 20,
+            out_of_memory: 3,
+            diverged: 1,
+            user_error: 0,
+            store: 0,
+        }
     }
 }
 

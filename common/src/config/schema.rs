@@ -2,7 +2,7 @@
 //! and nothing has to be listed twice.
 
 use super::datasets::DatasetSpec;
-use super::pipeline::{ClusterSpec, PipelineSpec};
+use super::pipeline::{AgentSpec, ClusterSpec, PipelineSpec};
 use super::problem::did_you_mean;
 use super::profiles::GpuProfile;
 use super::settings::TrainingSettings;
@@ -41,6 +41,7 @@ impl Schema {
             "gpu_profiles": { ANY: tree(&GpuProfile::default()) },
             "pipeline": pipeline,
             "cluster": tree(&ClusterSpec::default()),
+            "agent": tree(&AgentSpec::default()),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! Values of the right type that still can not be used.
 
 use super::datasets::DatasetSpec;
-use super::pipeline::{ANY_PROFILE, ClusterSpec, PipelineSpec};
+use super::pipeline::{ANY_PROFILE, AgentSpec, ClusterSpec, PipelineSpec};
 use super::profiles::GpuProfiles;
 use super::semantic::*;
 use super::tuning::Tuning;
@@ -268,4 +268,24 @@ pub fn cluster(c: &ClusterSpec, out: &mut Findings) {
     out.at_least(1, "cluster.backoff_s", c.backoff_s);
     let grows = c.backoff_max_s >= c.backoff_s;
     out.need(grows, "cluster.backoff_max_s", c.backoff_max_s, "at least cluster.backoff_s");
+}
+
+pub fn agent(a: &AgentSpec, out: &mut Findings) {
+    for (name, seconds) in
+        [("store_refused_s", a.store_refused_s), ("upload_s", a.upload_s), ("fetch_s", a.fetch_s)]
+    {
+        out.at_least(1, format!("agent.{name}"), seconds);
+    }
+    out.at_least(5, "agent.start_s", a.start_s);
+    let below = a.stall_percent < 100;
+    out.need(below, "agent.stall_percent", a.stall_percent, "less than 100");
+    for (name, size) in [
+        ("prepared_cache_gib", a.prepared_cache_gib),
+        ("parents_cache_gib", a.parents_cache_gib),
+        ("process_logs_mib", a.process_logs_mib),
+        ("kept_results_gib", a.kept_results_gib),
+        ("attempt_log_mib", a.attempt_log_mib),
+    ] {
+        out.at_least(1, format!("agent.{name}"), size);
+    }
 }

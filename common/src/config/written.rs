@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// First parts of all keys. A key that begins otherwise belongs to `training`, whose keys the
 /// Python ancestor kept at the top of `base.yaml`.
-pub const SECTIONS: [&str; 5] = ["training", "datasets", "gpu_profiles", "pipeline", "cluster"];
+pub const SECTIONS: [&str; 6] = ["training", "datasets", "gpu_profiles", "pipeline", "cluster", "agent"];
 
 const ENV_PREFIX: &str = "COORD_";
 

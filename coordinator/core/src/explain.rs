@@ -6,7 +6,7 @@ use crate::state::State;
 use crate::view::{JobView, verify_trouble, view};
 use common::chain::PastAttempt;
 use common::ids::{ChainId, JobId, JobName, PlanId};
-use common::messages::DeviceKind;
+use common::messages::{DeviceKind, Waits};
 use common::units::{Mib, Millis};
 use serde::Serialize;
 
@@ -57,6 +57,10 @@ pub enum Reason {
         place: String,
         since_ms: u64,
     },
+    /// It runs, and something outside keeps it from going on.
+    AttemptWaits {
+        waits: Waits,
+    },
     /// Finished; the store has not confirmed it yet.
     BeingVerified {
         trouble: Option<String>,
@@ -97,6 +101,11 @@ pub fn explain(state: &State, now: Millis, id: &JobId) -> Option<Why> {
                 .and_then(|j| state.slots.get(&j.key))
                 .map_or(0, |s| now.since(s.seen_at).0);
             reasons.push(Reason::OfferedTo { place: format!("{} {}", place.node, place.device), since_ms });
+        }
+        JobView::Running { attempt, .. } => {
+            let reports = state.nodes.values().flat_map(|n| &n.beat.running);
+            let ours = reports.filter(|r| r.job == *id && r.attempt == *attempt);
+            reasons.extend(ours.filter_map(|r| r.waits.clone()).map(|waits| Reason::AttemptWaits { waits }));
         }
         JobView::Verifying { .. } => {
             reasons.push(Reason::BeingVerified { trouble: verify_trouble(state, id) });

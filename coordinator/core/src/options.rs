@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 pub struct Options {
     /// A held slot that was not renewed for this long (on our receive clock) ends its attempt.
     pub lease: Millis,
-    /// Beats come this often; a node unheard for two of them is shown as unreachable.
-    pub beat: Millis,
+    /// Silence after which a node is called unreachable. It is news, not a verdict: attempts go on.
+    pub unreachable: Millis,
     /// An offer that was not taken within this time is made again, maybe elsewhere.
     pub offer_timeout: Millis,
     /// A node that declined a job is not asked again for this long.
@@ -29,7 +29,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             lease: Millis::from_secs(30),
-            beat: Millis::from_secs(5),
+            unreachable: Millis::from_secs(15),
             offer_timeout: Millis::from_secs(10),
             decline_pause: Millis::from_secs(5),
             locality_wait: Millis::from_secs(15),
@@ -42,6 +42,7 @@ impl Default for Options {
                 (Cause::OutOfMemory, 3),
                 (Cause::Diverged, 1),
                 (Cause::UserError, 0),
+                (Cause::Store, 0),
             ]),
         }
     }
@@ -50,10 +51,5 @@ impl Default for Options {
 impl Options {
     pub fn budget(&self, cause: Cause) -> u32 {
         self.budgets.get(&cause).copied().unwrap_or(0)
-    }
-
-    /// Silence after which a node is called unreachable. It is news, not a verdict: attempts go on.
-    pub fn unreachable_after(&self) -> Millis {
-        Millis(self.beat.0.saturating_mul(2).saturating_add(self.beat.0 / 2))
     }
 }

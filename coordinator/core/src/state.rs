@@ -115,7 +115,7 @@ impl State {
     }
 
     pub fn is_reachable(&self, node: &NodeId, now: Millis) -> bool {
-        self.nodes.get(node).is_some_and(|n| now.since(n.heard_at) <= self.options.unreachable_after())
+        self.nodes.get(node).is_some_and(|n| now.since(n.heard_at) <= self.options.unreachable)
     }
 
     /// Chains that are not over, oldest plan first: of two that hold the same job, the first runs it.

@@ -144,6 +144,7 @@ fn what_runs_already_keeps_its_device_until_its_end() {
         eta_ms: Some(20 * MINUTE),
         used_mib: None,
         resumed_from_epoch: None,
+        waits: None,
     });
     let fleet = Fleet::of_beats(&std::collections::BTreeMap::from([(node.node.clone(), node)]));
     let told = told(&plan, &fleet, &History::default(), None);

@@ -185,6 +185,7 @@ fn still_running(world: &World, plan: &Plan, place: &Place) -> RunningReport {
         eta_ms: None,
         used_mib: None,
         resumed_from_epoch: None,
+        waits: None,
     }
 }
 

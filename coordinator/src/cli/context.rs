@@ -137,7 +137,7 @@ pub fn core_options(config: &Config) -> Options {
     let secs = |s: u32| Millis::from_secs(u64::from(s));
     Options {
         lease: secs(cluster.lease_s),
-        beat: secs(cluster.beat_s),
+        unreachable: secs(cluster.unreachable_s),
         offer_timeout: secs(cluster.offer_s),
         locality_wait: secs(config.pipeline.placement.locality_wait_s),
         backoff_base: secs(cluster.backoff_s),
@@ -148,6 +148,7 @@ pub fn core_options(config: &Config) -> Options {
             (Cause::OutOfMemory, retries.out_of_memory),
             (Cause::Diverged, retries.diverged),
             (Cause::UserError, retries.user_error),
+            (Cause::Store, retries.store),
         ]),
         ..Options::default()
     }

@@ -128,9 +128,9 @@ impl Observer {
         }
     }
 
-    /// Waits until every node that runs something of these plans has spoken, for at most one beat.
+    /// Waits until every node that runs something of these plans has spoken, at most until it counts as silent.
     pub async fn hear_nodes(&mut self, plans: &[PlanId]) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_millis(self.options.beat.0 + 500);
+        let deadline = Instant::now() + Duration::from_millis(self.options.unreachable.0);
         while self.silent_holders(plans) && Instant::now() < deadline {
             self.take(Duration::from_millis(100)).await?;
         }

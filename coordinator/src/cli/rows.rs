@@ -145,6 +145,7 @@ fn news(row: &mut JobRow, state: &State, id: &JobId, attempt: Attempt) {
     // Fresher than the slot, which is written with each renewal only.
     row.state = stage.as_str();
     row.progress = progress.clone();
+    row.waiting = report.waits.is_some();
     (row.fraction, row.loss, row.graphs_per_s) = (*fraction, *loss, *graphs_per_s);
     (row.eta_ms, row.used_mib) = (*eta_ms, *used_mib);
 }

@@ -101,6 +101,7 @@ pub fn short_reason(reason: &Reason) -> String {
             format!("waits at most {at_most} for {place}, where its parent's checkpoint and graphs are")
         }
         Reason::OfferedTo { place, since_ms } => format!("offered to {place} {} ago", Millis(*since_ms)),
+        Reason::AttemptWaits { waits } => waits.to_string(),
         Reason::BeingVerified { trouble: None } => "its result is being checked".to_owned(),
         Reason::BeingVerified { trouble: Some(trouble) } => {
             format!("its result can not be checked: {trouble}")

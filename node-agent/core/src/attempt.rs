@@ -1,12 +1,15 @@
 //! The way of one attempt on this node.
 
+use crate::options::Options;
 use crate::state::RunId;
+use crate::tries::Tries;
 use common::digest::Digest;
 use common::ids::{Phase, Revision};
 use common::messages::JobOffer;
 use common::slot::Failure;
 use common::trainer_protocol::{Done, EpochReport, FailureKind, Stage};
-use common::units::{Mib, Millis};
+use common::units::{Mib, Millis, UnixMs};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +24,22 @@ pub struct Run {
     pub state: AttemptState,
 }
 
+impl Run {
+    /// Takes the state out, to put another in.
+    pub(crate) fn take_state(&mut self) -> AttemptState {
+        std::mem::replace(&mut self.state, AttemptState::Cleaning { keep: true })
+    }
+
+    /// Between two renewals: a third of the lease of whoever made the offer. Two configurations may differ, and
+    /// its clock is the one that ends attempts.
+    pub fn renew_every(&self, options: &Options) -> Millis {
+        match self.offer.lease_ms {
+            0 => options.renew_every,
+            lease_ms => Millis((lease_ms / 3).max(1)),
+        }
+    }
+}
+
 /// Where an attempt stands.
 ///
 /// ```text
@@ -28,6 +47,7 @@ pub struct Run {
 ///               | slot is ours                                                      |
 ///               v                                                                   |
 ///            Fetching --inputs missing----------------------------.                 |
+///               |  `--finished files of an earlier attempt--> Uploading             |
 ///               v                                                 |                 |
 ///            Starting --no child----------------------------------|                 |
 ///               v                                                 |                 |
@@ -45,8 +65,7 @@ pub enum AttemptState {
     Fetching {
         claim: Claim,
         since: Millis,
-        retry_at: Millis,
-        tries: u32,
+        tries: Tries,
     },
     /// A child was asked for.
     Starting {
@@ -80,16 +99,17 @@ pub enum AttemptState {
         result: FinishedChild,
         saves: Saves,
         since: Millis,
-        retry_at: Millis,
-        tries: u32,
+        tries: Tries,
     },
     /// The last write of the slot.
     Closing {
         claim: Claim,
         verdict: Verdict,
     },
-    /// The scratch folder is being deleted.
-    Cleaning,
+    /// The scratch folder is being deleted; with `keep`, all but a finished result that nobody has.
+    Cleaning {
+        keep: bool,
+    },
 }
 
 /// How far taking a slot got.
@@ -138,6 +158,7 @@ pub struct Inputs {
 pub struct Child {
     pub pid: u32,
     pub started: Millis,
+    pub started_at: UnixMs,
     pub last_frame: Millis,
     pub stage: Stage,
     pub progress: Option<EpochReport>,
@@ -162,7 +183,7 @@ pub struct Saves {
     pub local: Option<LocalCheckpoint>,
     /// Number of the newest one that is whole in the store.
     pub stored: Option<u32>,
-    pub retry_at: Millis,
+    pub tries: Tries,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,12 +202,13 @@ impl Saves {
     }
 }
 
-/// A child that ended well.
-#[derive(Debug, Clone, PartialEq)]
+/// A child that ended well: all that its manifest is made from, so that each try makes the same one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FinishedChild {
     pub done: Done,
-    pub started: Millis,
-    pub ended: Millis,
+    pub started: UnixMs,
+    pub duration_ms: u64,
+    pub device_model: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,7 +251,7 @@ impl AttemptState {
             | Uploading { claim, .. }
             | Closing { claim, .. } => Some(claim),
             Stopping { claim, .. } => claim.as_ref(),
-            Taking(_) | Cleaning => None,
+            Taking(_) | Cleaning { .. } => None,
         }
     }
 
@@ -243,7 +265,7 @@ impl AttemptState {
             | Uploading { claim, .. }
             | Closing { claim, .. } => Some(claim),
             Stopping { claim, .. } => claim.as_mut(),
-            Taking(_) | Cleaning => None,
+            Taking(_) | Cleaning { .. } => None,
         }
     }
 
@@ -280,7 +302,7 @@ impl AttemptState {
             Taking(_) | Fetching { .. } | Starting { .. } => Stage::Fetching,
             Running { child, .. } => child.stage,
             Stopping { child, .. } => child.as_ref().map_or(Stage::Fetching, |c| c.stage),
-            Saving { .. } | Uploading { .. } | Closing { .. } | Cleaning => Stage::Uploading,
+            Saving { .. } | Uploading { .. } | Closing { .. } | Cleaning { .. } => Stage::Uploading,
         }
     }
 }

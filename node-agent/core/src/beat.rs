@@ -1,12 +1,15 @@
 //! State to the beat of the node: the whole inventory each time, so that one beat is enough.
 
 use crate::attempt::{AttemptState, Run};
+use crate::options::Options;
 use crate::state::State;
-use common::messages::{NodeBeat, RunningReport};
+use common::messages::{NodeBeat, RunningReport, Waits, WaitsFor};
+use common::units::Millis;
 
 /// The beat number `seq`.
-pub fn beat(state: &State, seq: u64) -> NodeBeat {
-    let held = state.runs.values().filter(|run| run.state.claim().is_some());
+pub fn beat(state: &State, now: Millis, seq: u64) -> NodeBeat {
+    // Fenced ones too, while their child lives: it still holds memory.
+    let held = state.runs.values().filter(|run| run.state.claim().is_some() || run.state.child().is_some());
     NodeBeat {
         node: state.options.node.clone(),
         incarnation: state.options.incarnation,
@@ -14,11 +17,11 @@ pub fn beat(state: &State, seq: u64) -> NodeBeat {
         agent_version: state.options.agent_version.clone(),
         closed_because: state.closed_because(),
         devices: state.ledger.devices().map(|d| d.report()).collect(),
-        running: held.map(report).collect(),
+        running: held.map(|run| report(&state.options, run, now)).collect(),
     }
 }
 
-fn report(run: &Run) -> RunningReport {
+fn report(options: &Options, run: &Run, now: Millis) -> RunningReport {
     let child = run.state.child();
     let progress = child.and_then(|c| c.progress.as_ref());
     RunningReport {
@@ -35,6 +38,7 @@ fn report(run: &Run) -> RunningReport {
         eta_ms: progress.and_then(|p| p.eta_ms),
         used_mib: child.and_then(|c| c.used_mib),
         resumed_from_epoch: child.and_then(|c| c.resumed_from_epoch),
+        waits: waits(options, run, now),
     }
 }
 
@@ -43,9 +47,23 @@ fn told(run: &Run) -> Option<String> {
         AttemptState::Running { child, .. } => {
             child.progress.as_ref().map(|p| format!("{} {}/{}", p.model, p.epoch, p.epochs))
         }
+        AttemptState::Stopping { claim: None, .. } => Some("fenced, stopping".to_owned()),
         AttemptState::Stopping { .. } => Some("stopping".to_owned()),
         AttemptState::Saving { .. } => Some("saving the last checkpoint".to_owned()),
         AttemptState::Closing { .. } => Some("reporting".to_owned()),
+        _ => None,
+    }
+}
+
+/// What is tried again at this moment.
+fn waits(options: &Options, run: &Run, now: Millis) -> Option<Waits> {
+    let refused = Some(options.refused_timeout);
+    match &run.state {
+        AttemptState::Fetching { tries, .. } => tries.waits(WaitsFor::Inputs, now, refused),
+        AttemptState::Uploading { tries, .. } => tries.waits(WaitsFor::Upload, now, refused),
+        AttemptState::Running { saves, .. } | AttemptState::Saving { saves, .. } => {
+            saves.tries.waits(WaitsFor::Checkpoint, now, None)
+        }
         _ => None,
     }
 }

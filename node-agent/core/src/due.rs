@@ -31,7 +31,7 @@ fn of_run(state: &State, run: &Run, now: Millis, effects: &mut Vec<Effect>) {
     }
     match &run.state {
         AttemptState::Taking(take) => effects.extend(taking(state, run, take, now)),
-        AttemptState::Fetching { retry_at, .. } if now >= *retry_at => {
+        AttemptState::Fetching { tries, .. } if now >= tries.retry_at => {
             effects.push(Effect::Fetch { run: id, offer: Box::new(run.offer.clone()) });
         }
         AttemptState::Starting { inputs, .. } => {
@@ -49,16 +49,11 @@ fn of_run(state: &State, run: &Run, now: Millis, effects: &mut Vec<Effect>) {
                 effects.push(Effect::AskStop { run: id, reason, checkpoint: true });
             }
         }
-        AttemptState::Uploading { result, retry_at, .. } if now >= *retry_at => {
-            let device = state.ledger.device(&run.offer.place.device);
-            effects.push(Effect::StoreResult(Box::new(SavedRun {
-                run: id,
-                offer: run.offer.clone(),
-                result: result.clone(),
-                device_model: device.map_or_else(|| "unknown".to_owned(), |d| d.facts().model.clone()),
-            })));
+        AttemptState::Uploading { result, tries, .. } if now >= tries.retry_at => {
+            let (offer, result) = (run.offer.clone(), result.clone());
+            effects.push(Effect::StoreResult(Box::new(SavedRun { run: id, offer, result })));
         }
-        AttemptState::Cleaning => effects.push(Effect::Clean { run: id }),
+        AttemptState::Cleaning { keep } => effects.push(Effect::Clean { run: id, keep: *keep }),
         _ => {}
     }
     effects.extend(checkpoint(run, now));
@@ -125,6 +120,6 @@ fn checkpoint(run: &Run, now: Millis) -> Option<Effect> {
         | AttemptState::Saving { saves, .. } => saves,
         _ => return None,
     };
-    let unsaved = saves.unsaved().filter(|_| now >= saves.retry_at)?;
+    let unsaved = saves.unsaved().filter(|_| now >= saves.tries.retry_at)?;
     Some(Effect::StoreCheckpoint { run: run.id, checkpoint: unsaved.clone() })
 }

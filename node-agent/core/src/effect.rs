@@ -15,7 +15,7 @@ pub enum Effect {
     /// Compare-and-swap. -> `SlotWritten`
     WriteSlot { key: JobKey, expected: Revision, slot: Box<Slot> },
     /// Bring captures, parents' files and the newest whole checkpoint of this key (of any attempt) to the
-    /// disk. -> `Fetched`, `FetchFailed`
+    /// disk. -> `Fetched`, `FoundFinished`, `FetchFailed`
     Fetch { run: RunId, offer: Box<JobOffer> },
     /// Start the trainer. -> `Spawned`, `SpawnFailed`; then `Frame`s, then `Exited`
     Spawn { run: RunId, offer: Box<JobOffer>, inputs: Inputs },
@@ -29,8 +29,9 @@ pub enum Effect {
     StoreCheckpoint { run: RunId, checkpoint: LocalCheckpoint },
     /// Files, then `manifest.json`. -> `ResultStored`, `ResultFailed`
     StoreResult(Box<SavedRun>),
-    /// Stop whatever still works for this attempt and delete its scratch folder. -> `Cleaned`
-    Clean { run: RunId },
+    /// Stop whatever still works for this attempt and delete its scratch folder; with `keep`, a finished result in
+    /// it is put aside for a later attempt of the same job. -> `Cleaned`
+    Clean { run: RunId, keep: bool },
 }
 
 /// A result to be stored.
@@ -39,7 +40,6 @@ pub struct SavedRun {
     pub run: RunId,
     pub offer: JobOffer,
     pub result: FinishedChild,
-    pub device_model: String,
 }
 
 impl Effect {
@@ -55,7 +55,7 @@ impl Effect {
             Effect::Kill { run, .. } => format!("kill/{run}"),
             Effect::StoreCheckpoint { run, .. } => format!("checkpoint/{run}"),
             Effect::StoreResult(saved) => format!("result/{}", saved.run),
-            Effect::Clean { run } => format!("clean/{run}"),
+            Effect::Clean { run, .. } => format!("clean/{run}"),
         }
     }
 }

@@ -1,15 +1,16 @@
 //! What the world tells the core, and what the core answers.
 
-use crate::attempt::{Inputs, Verdict};
+use crate::attempt::{FinishedChild, Inputs, Verdict};
 use crate::ledger::DeviceFacts;
 use crate::state::RunId;
+use crate::tries::Problem;
 use common::digest::Digest;
 use common::ids::Revision;
 use common::job_key::JobKey;
 use common::messages::JobOffer;
-use common::slot::{Cause, Slot};
+use common::slot::Slot;
 use common::trainer_protocol::FromTrainer;
-use common::units::Millis;
+use common::units::{Millis, UnixMs};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -46,9 +47,16 @@ pub enum Event {
         run: RunId,
         problem: Problem,
     },
+    /// Instead of inputs: an earlier attempt of the same job was finished on this machine, and its files are here.
+    FoundFinished {
+        run: RunId,
+        result: FinishedChild,
+    },
     Spawned {
         run: RunId,
         pid: u32,
+        /// Wall time of the start, for the manifest.
+        at: UnixMs,
         resumed_from_epoch: Option<u32>,
     },
     SpawnFailed {
@@ -84,7 +92,7 @@ pub enum Event {
     CheckpointFailed {
         run: RunId,
         seq: u32,
-        message: String,
+        problem: Problem,
     },
     ResultStored {
         run: RunId,
@@ -131,15 +139,6 @@ pub enum WriteOutcome {
     },
 }
 
-/// Why something of one attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The same call can succeed later.
-    pub transient: bool,
-    pub cause: Cause,
-    pub message: String,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildExit {
     Code(i32),
@@ -179,6 +178,10 @@ pub enum Change {
     ChildEnded {
         run: RunId,
         exit: ChildExit,
+    },
+    /// Nothing is trained: the files of an earlier attempt are stored.
+    FoundFinished {
+        run: RunId,
     },
     Stopping {
         run: RunId,

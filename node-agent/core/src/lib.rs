@@ -9,6 +9,7 @@
 //! | [`options`] | names and time limits of this agent |
 //! | [`state`] | [`State`]: the ledger, the attempts at hand, whether the agent is stopping |
 //! | [`attempt`] | [`AttemptState`]: the way of one attempt, drawn |
+//! | [`tries`] | something that is tried until it works or patience is over |
 //! | [`ledger`] | memory of each device in whole MiB: who reserved how much, what foreign processes use |
 //! | [`event`], [`effect`] | what the world tells, and what is asked of it |
 //! | [`fence`] | whose a slot is, judged from its record |
@@ -28,6 +29,7 @@ pub mod invariants;
 pub mod ledger;
 pub mod options;
 pub mod state;
+pub mod tries;
 
 pub use apply::apply;
 pub use attempt::{
@@ -37,7 +39,8 @@ pub use attempt::{
 pub use beat::beat;
 pub use due::due;
 pub use effect::{Effect, SavedRun};
-pub use event::{Change, Changed, ChildExit, Event, Problem, ReadOutcome, Refused, WriteOutcome};
+pub use event::{Change, Changed, ChildExit, Event, ReadOutcome, Refused, WriteOutcome};
 pub use ledger::{DeviceFacts, Ledger, NoRoom, ProcessUse};
 pub use options::{Options, PhaseLimits};
 pub use state::{Mode, Orphan, RunId, State};
+pub use tries::{Nature, Problem, Tries};

@@ -10,7 +10,7 @@ pub struct Options {
     /// This life of the agent; another one for each start.
     pub incarnation: Incarnation,
     pub agent_version: String,
-    /// Between two renewals of a held slot: a third of the lease.
+    /// Between two renewals of a held slot whose offer told no lease: a third of our own.
     pub renew_every: Millis,
     /// Before a call that failed is tried again.
     pub retry_after: Millis,
@@ -20,6 +20,8 @@ pub struct Options {
     pub fetch_timeout: Millis,
     /// A result that can not be uploaded for so long is given up.
     pub upload_timeout: Millis,
+    /// The same, when the store refuses it rather than being away.
+    pub refused_timeout: Millis,
     /// Time for the last checkpoint of an attempt that failed.
     pub save_timeout: Millis,
     /// Time a trainer has to save a checkpoint when asked to stop.
@@ -62,6 +64,7 @@ impl Options {
             take_timeout: Millis::from_secs(30),
             fetch_timeout: Millis::from_secs(3600),
             upload_timeout: Millis::from_secs(6 * 3600),
+            refused_timeout: Millis::from_secs(180),
             save_timeout: Millis::from_secs(120),
             stop_grace: Millis::from_secs(20),
             limits: BTreeMap::new(),

@@ -15,6 +15,8 @@ pub use registry::{Killed, Processes};
 pub use spawner::Spawner;
 
 use crate::agent::Told;
+use crate::clock::Clock;
+use crate::store::kept;
 use agent_core::{Event, RunId};
 use common::trainer_protocol::{Start, ToTrainer, encode_frame};
 use std::fs::{self, File, OpenOptions};
@@ -34,6 +36,7 @@ pub struct Plan {
     /// The card it may see; `None` = none.
     pub card: Option<String>,
     pub log: PathBuf,
+    pub clock: Clock,
     pub resumed_from_epoch: Option<u32>,
 }
 
@@ -53,10 +56,11 @@ async fn begin(
     processes: Processes,
     told: &Sender<Told>,
 ) -> Result<(), String> {
-    let Plan { run, program, start, card, log, resumed_from_epoch } = plan;
+    let Plan { run, program, start, card, log, clock, resumed_from_epoch } = plan;
     let failed = |what: &'static str| move |e: io::Error| format!("cannot {what}: {e}");
     let scratch = start.scratch_dir.clone();
     fs::create_dir_all(&scratch).map_err(failed("make the scratch folder"))?;
+    kept::set_aside(&scratch).map_err(failed("write to the scratch folder"))?;
     let (stderr, log_from) = open_log(&log).map_err(failed("open the process log"))?;
     let frame = encode_frame(&ToTrainer::Start(Box::new(start.clone()))).map_err(|e| e.to_string())?;
     if !processes.begin_start(run) {
@@ -65,7 +69,7 @@ async fn begin(
     let command = command(&program, &start, card.as_deref(), &scratch, stderr);
     let mut child =
         spawner.spawn(command).await.map_err(|e| format!("cannot start {}: {e}", program.display()))?;
-    let pid = child.id();
+    let (pid, at) = (child.id(), clock.wall(clock.now()));
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let ear = listen::Ear { run, out: scratch.join("out"), log, log_from, processes: processes.clone() };
     let gate = match listen::start(ear, child, stdout, told.clone()) {
@@ -77,7 +81,7 @@ async fn begin(
     };
     processes.started(run, pid, stdin);
     // First Spawned, then what it says: the channel keeps the order.
-    let _ = told.send(Told::news(Event::Spawned { run, pid, resumed_from_epoch })).await;
+    let _ = told.send(Told::news(Event::Spawned { run, pid, at, resumed_from_epoch })).await;
     gate.open();
     // Last, and off this task: a child that reads nothing must not hold up its own end.
     let written = tokio::task::spawn_blocking(move || processes.write(&run, &frame)).await;

@@ -1,23 +1,107 @@
 //! The folder that holds a dataset's captures: as it is, when the data URL is a folder of this machine; else
-//! fetched once and kept.
+//! fetched once and kept. Either way its digest must be the one that was planned with: the job key stands for it.
 
-use super::artifact;
+use super::reading;
 use crate::workdir::Layout;
-use agent_core::Problem;
+use agent_core::{Nature, Problem};
 use artifacts::{Store, StoreOptions};
 use common::digest::Digest;
 use common::ids::DatasetId;
+use common::messages::JobOffer;
 use common::slot::Cause;
+use dataset::DataError;
 use std::path::{Path, PathBuf};
 
-/// `<data>/<dataset>` on this disk.
-pub async fn folder(data_url: &str, dataset: &DatasetId, layout: &Layout) -> Result<PathBuf, Problem> {
-    match local(data_url) {
-        Some(root) => existing(&root.join(dataset.as_str())),
-        None => fetched(data_url, dataset, layout).await,
+/// Why captures can not be trained on.
+#[derive(Debug, thiserror::Error)]
+pub enum CapturesError {
+    #[error(
+        "captures: there is no folder {} on this machine; put the captures there or name another folder with --data",
+        .0.display()
+    )]
+    NoFolder(PathBuf),
+    #[error("captures: {0} holds no objects")]
+    Empty(String),
+    #[error(
+        "captures: {} holds others than were planned with (digest {found}, planned {planned}); bring this machine's \
+         copy in line, or run `coord plan` again if they were changed on purpose",
+        .folder.display()
+    )]
+    Differ { folder: PathBuf, found: Digest, planned: Digest },
+    #[error("captures: {0}")]
+    Unusable(#[from] DataError),
+}
+
+impl From<CapturesError> for Problem {
+    fn from(error: CapturesError) -> Problem {
+        Problem { nature: Nature::Final, cause: Cause::UserError, message: error.to_string() }
     }
 }
 
+/// The captures of one job.
+pub struct Captures<'a> {
+    data_url: &'a str,
+    dataset: &'a DatasetId,
+    planned: Digest,
+    layout: &'a Layout,
+}
+
+impl<'a> Captures<'a> {
+    pub fn of(offer: &'a JobOffer, layout: &'a Layout) -> Captures<'a> {
+        let (data_url, dataset) = (offer.data_url.as_str(), &offer.job.name.dataset);
+        Captures { data_url, dataset, planned: offer.spec.inputs.dataset_digest, layout }
+    }
+
+    /// `<data>/<dataset>` on this disk, with the planned digest.
+    pub async fn bring(&self) -> Result<PathBuf, Problem> {
+        if let Some(root) = local(self.data_url) {
+            return self.checked(&root).await;
+        }
+        let root = self.layout.captures().join(Digest::of(self.data_url.as_bytes()).short());
+        self.fetch(&root).await?;
+        match self.checked(&root).await {
+            // What was fetched for an earlier plan may be of the same size: once more from the source.
+            Err(_) => {
+                let folder = root.join(self.dataset.as_str());
+                tokio::fs::remove_dir_all(&folder)
+                    .await
+                    .map_err(|e| super::lasting(format!("cannot delete {}: {e}", folder.display())))?;
+                self.fetch(&root).await?;
+                self.checked(&root).await
+            }
+            checked => checked,
+        }
+    }
+
+    async fn checked(&self, root: &Path) -> Result<PathBuf, Problem> {
+        let folder = root.join(self.dataset.as_str());
+        let (root, dataset, planned) = (root.to_owned(), self.dataset.clone(), self.planned);
+        // The trainer's own: what is hashed here is not read again there.
+        let hashes = self.layout.prepared().join("file_hashes.json");
+        let checked = tokio::task::spawn_blocking(move || check(&root, &dataset, planned, &hashes));
+        checked.await.map_err(super::lasting)??;
+        Ok(folder)
+    }
+
+    /// A file of the right size is taken as the same; the digest has the last word.
+    async fn fetch(&self, root: &Path) -> Result<(), Problem> {
+        let store = Store::open(self.data_url, &StoreOptions::default()).map_err(reading)?;
+        let listed = store.list(self.dataset.as_str()).await.map_err(reading)?;
+        if listed.is_empty() {
+            return Err(CapturesError::Empty(store.url(self.dataset.as_str())).into());
+        }
+        for object in listed {
+            let dest = root.join(&object.key);
+            let here = tokio::fs::metadata(&dest).await.is_ok_and(|m| m.len() == object.bytes);
+            if !here {
+                store.get_file(&object.key, &dest, None).await.map_err(reading)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The folder of a URL that names one of this machine.
 fn local(data_url: &str) -> Option<PathBuf> {
     match data_url.strip_prefix("file://") {
         Some(path) => Some(PathBuf::from(path)),
@@ -26,39 +110,30 @@ fn local(data_url: &str) -> Option<PathBuf> {
     }
 }
 
-fn existing(folder: &Path) -> Result<PathBuf, Problem> {
-    if folder.is_dir() {
-        return Ok(folder.to_owned());
+fn check(root: &Path, dataset: &DatasetId, planned: Digest, hashes: &Path) -> Result<(), CapturesError> {
+    let folder = root.join(dataset.as_str());
+    if !folder.is_dir() {
+        return Err(CapturesError::NoFolder(folder));
     }
-    let message = format!(
-        "captures: there is no folder {} on this machine; put the captures there or name another folder with --data",
-        folder.display()
-    );
-    Err(Problem { transient: false, cause: Cause::UserError, message })
-}
-
-/// A file of the right size is taken as the same: captures are never changed in place.
-async fn fetched(data_url: &str, dataset: &DatasetId, layout: &Layout) -> Result<PathBuf, Problem> {
-    let store = Store::open(data_url, &StoreOptions::default()).map_err(artifact)?;
-    let root = layout.captures().join(Digest::of(data_url.as_bytes()).short());
-    let listed = store.list(dataset.as_str()).await.map_err(artifact)?;
-    if listed.is_empty() {
-        let message = format!("captures: {} holds no objects", store.url(dataset.as_str()));
-        return Err(Problem { transient: false, cause: Cause::UserError, message });
+    let layout = dataset::layout::find(root, dataset.as_str())?;
+    let digest = match dataset::dataset_digest(&layout, Some(hashes)) {
+        // The file of known digests can not be written: it only saves time.
+        Err(DataError::Io { action: "write", .. }) => dataset::dataset_digest(&layout, None)?,
+        digest => digest?,
+    };
+    let found = Digest::from_bytes(*digest.sha256.as_bytes());
+    match found == planned {
+        true => Ok(()),
+        false => Err(CapturesError::Differ { folder, found, planned }),
     }
-    for object in listed {
-        let dest = root.join(&object.key);
-        let here = tokio::fs::metadata(&dest).await.is_ok_and(|m| m.len() == object.bytes);
-        if !here {
-            store.get_file(&object.key, &dest, None).await.map_err(artifact)?;
-        }
-    }
-    Ok(root.join(dataset.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    const CSV: &str = "timestamp,arbitration_id,data_field,attack\n1.0,0C9,00,0\n1.1,0D1,00,0\n";
 
     #[test]
     fn a_url_is_a_folder_of_this_machine_or_not() {
@@ -68,9 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_the_users_to_mend() {
-        let problem = existing(Path::new("/nonexistent/d")).unwrap_err();
-        assert_eq!(problem.cause, Cause::UserError);
-        assert!(problem.message.contains("/nonexistent/d"));
+    fn captures_must_be_those_that_were_planned_with() {
+        let root = tempfile::tempdir().unwrap();
+        let (dataset, hashes) = (DatasetId::new("car").unwrap(), root.path().join("cache/hashes.json"));
+        let check = |planned| check(root.path(), &dataset, planned, &hashes);
+        let missing = check(Digest::of(b"")).unwrap_err();
+        assert!(matches!(&missing, CapturesError::NoFolder(folder) if folder.ends_with("car")), "{missing}");
+        let file = root.path().join("car/train_01/a.csv");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, CSV).unwrap();
+        let layout = dataset::layout::find(root.path(), "car").unwrap();
+        let planned = dataset::dataset_digest(&layout, None).unwrap().sha256;
+        let planned = Digest::from_bytes(*planned.as_bytes());
+        check(planned).unwrap();
+        fs::write(&file, CSV.replace("1.1", "1.25")).unwrap();
+        let error = check(planned).unwrap_err();
+        let CapturesError::Differ { found, .. } = &error else { panic!("{error}") };
+        let told = error.to_string();
+        for part in ["car", &found.to_string(), &planned.to_string(), "coord plan"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert_eq!(Problem::from(error).cause, Cause::UserError);
     }
 }

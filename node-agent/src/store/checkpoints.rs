@@ -1,8 +1,8 @@
 //! Checkpoints in the store: `runs/<key>/<attempt>/ckpt/<number>/…`, with `checkpoint.json` written last. A
 //! checkpoint without it does not exist, so a torn one is never resumed from.
 
-use super::artifact;
-use agent_core::{LocalCheckpoint, Problem, RunId};
+use super::{lasting, reading, writing};
+use agent_core::{LocalCheckpoint, Nature, Problem, RunId};
 use artifacts::run::{fetch_files, upload_files};
 use artifacts::{ArtifactError, LocalFile, Store};
 use common::ids::Attempt;
@@ -41,13 +41,18 @@ fn prefix(run: &RunId, seq: u32) -> String {
 
 /// Stores a checkpoint whole, then removes those it makes superfluous.
 pub async fn store(store: &Store, run: &RunId, checkpoint: &LocalCheckpoint) -> Result<(), Problem> {
-    let local = |e| super::infrastructure(true, format!("{}: {e}", checkpoint.dir.display()));
-    let files = files_below(&checkpoint.dir).map_err(local)?;
+    // The trainer may be at work in its folder: looked at again later.
+    let local = |e: String| Problem { nature: Nature::Away, ..lasting(e) };
+    let files =
+        files_below(&checkpoint.dir).map_err(|e| local(format!("{}: {e}", checkpoint.dir.display())))?;
     let below = prefix(run, checkpoint.seq);
-    let files = upload_files(store, &below, &files).await.map_err(artifact)?;
+    let files = upload_files(store, &below, &files).await.map_err(|error| match error {
+        ArtifactError::Local { .. } => local(error.to_string()),
+        error => writing(error),
+    })?;
     let index = Index { model: checkpoint.model.clone(), epoch: checkpoint.epoch, files };
-    let bytes = serde_json::to_vec_pretty(&index).map_err(|e| super::infrastructure(false, e))?;
-    store.put(&format!("{below}/{INDEX_NAME}"), bytes).await.map_err(artifact)?;
+    let bytes = serde_json::to_vec_pretty(&index).map_err(lasting)?;
+    store.put(&format!("{below}/{INDEX_NAME}"), bytes).await.map_err(writing)?;
     if let Err(error) = remove_old(store, run, checkpoint.seq).await {
         tracing::warn!(%run, %error, "old checkpoints are left in the store");
     }
@@ -69,7 +74,7 @@ async fn remove_old(store: &Store, run: &RunId, newest: u32) -> Result<(), Artif
 /// Brings the newest whole checkpoint of any attempt of `key` below `dest`; `None` when there is none.
 /// A damaged one is passed over for the one before it.
 pub async fn fetch_newest(store: &Store, key: &JobKey, dest: &Path) -> Result<Option<Found>, Problem> {
-    let listed = store.list(&key.run_prefix()).await.map_err(artifact)?;
+    let listed = store.list(&key.run_prefix()).await.map_err(reading)?;
     let mut whole: Vec<(Attempt, u32, String)> =
         listed.iter().filter_map(|object| place_of(&key.run_prefix(), &object.key)).collect();
     whole.sort();
@@ -77,10 +82,11 @@ pub async fn fetch_newest(store: &Store, key: &JobKey, dest: &Path) -> Result<Op
         let folder = dest.join(format!("{attempt}-{seq}"));
         match fetch(store, &below, &folder).await {
             Ok(epoch) => return Ok(Some(Found { folder, epoch })),
-            Err(problem) if problem.transient => return Err(problem),
-            Err(problem) => {
-                tracing::warn!(below, problem = problem.message, "a damaged checkpoint is passed over")
+            Err(Broken::Damaged(problem)) => {
+                tracing::warn!(below, problem, "a damaged checkpoint is passed over");
             }
+            // Says nothing of the checkpoint: a store that is away, a full disk of ours.
+            Err(Broken::NotRead(problem)) => return Err(problem),
         }
     }
     Ok(None)
@@ -95,10 +101,27 @@ fn place_of(run_prefix: &str, key: &str) -> Option<(Attempt, u32, String)> {
     parts.next().is_none().then(|| (Attempt(attempt), seq, below.to_owned()))
 }
 
-async fn fetch(store: &Store, below: &str, folder: &Path) -> Result<u32, Problem> {
-    let bytes = store.get(&format!("{below}/{INDEX_NAME}"), INDEX_MAX_BYTES).await.map_err(artifact)?;
-    let index: Index = serde_json::from_slice(&bytes).map_err(|e| super::infrastructure(false, e))?;
-    fetch_files(store, below, &index.files, folder, None).await.map_err(artifact)?;
+/// Why a checkpoint is not on this disk.
+#[derive(Debug)]
+enum Broken {
+    /// It will never be whole.
+    Damaged(String),
+    NotRead(Problem),
+}
+
+impl From<ArtifactError> for Broken {
+    fn from(error: ArtifactError) -> Broken {
+        match reading(error) {
+            problem if problem.nature == Nature::Final => Broken::Damaged(problem.message),
+            problem => Broken::NotRead(problem),
+        }
+    }
+}
+
+async fn fetch(store: &Store, below: &str, folder: &Path) -> Result<u32, Broken> {
+    let bytes = store.get(&format!("{below}/{INDEX_NAME}"), INDEX_MAX_BYTES).await?;
+    let index: Index = serde_json::from_slice(&bytes).map_err(|e| Broken::Damaged(e.to_string()))?;
+    fetch_files(store, below, &index.files, folder, None).await?;
     Ok(index.epoch)
 }
 
@@ -168,5 +191,15 @@ mod tests {
         store_at.put(&format!("{}/weights", prefix(&run(1), 3)), "no index").await.unwrap();
         let found = fetch_newest(&store_at, &run(1).key, &dest).await.unwrap().unwrap();
         assert_eq!(std::fs::read_to_string(found.folder.join("weights")).unwrap(), "w1");
+    }
+
+    #[tokio::test]
+    async fn a_disk_of_ours_that_can_not_be_written_damages_no_checkpoint() {
+        let (store_at, folder) = (memory(), tempfile::tempdir().unwrap());
+        store(&store_at, &run(1), &checkpoint(folder.path(), 1)).await.unwrap();
+        let blocked = folder.path().join("blocked");
+        std::fs::write(&blocked, "a file where the folder should be").unwrap();
+        let problem = fetch_newest(&store_at, &run(1).key, &blocked.join("r")).await.unwrap_err();
+        assert_eq!(problem.nature, Nature::Refused, "{}", problem.message);
     }
 }

@@ -1,37 +1,28 @@
 //! The result of an attempt to the store: all files, then the manifest that makes them a result.
 
-use crate::clock::Clock;
+use super::{kept, writing};
 use crate::workdir::Layout;
 use agent_core::{Problem, SavedRun};
 use artifacts::run::upload_run;
-use artifacts::{ArtifactError, LocalFile, Store};
+use artifacts::{LocalFile, Store};
 use common::digest::Digest;
-use common::manifest::{MadeBy, Manifest};
+use common::manifest::{FileEntry, MadeBy, Manifest};
 use common::registry::attempt_prefix;
 
-/// Uploads and returns the manifest's digest. May be repeated: keys carry the attempt.
-///
-/// Errors: only a file of this machine that can not be read is for good. Whatever the store refuses, somebody
-/// may mend while the result is kept here.
-pub async fn upload(
-    store: &Store,
-    layout: &Layout,
-    clock: &Clock,
-    saved: &SavedRun,
-) -> Result<Digest, Problem> {
+/// Uploads and returns the manifest's digest. May be repeated: keys carry the attempt, and the same result
+/// makes the same manifest each time.
+pub async fn upload(store: &Store, layout: &Layout, saved: &SavedRun) -> Result<Digest, Problem> {
+    kept::note(layout, saved).await;
     let out = layout.out(&saved.run);
     let files = saved.result.done.files.iter();
     let files: Vec<LocalFile> =
         files.map(|name| LocalFile { name: name.clone(), path: out.join(name) }).collect();
     let prefix = attempt_prefix(&saved.run.key, saved.run.attempt);
-    let uploaded = upload_run(store, &prefix, &files, |entries| manifest(clock, saved, entries)).await;
-    uploaded.map(|run| run.manifest_digest).map_err(|error| {
-        let ours = matches!(error, ArtifactError::Local { .. });
-        super::infrastructure(!ours, error)
-    })
+    let uploaded = upload_run(store, &prefix, &files, |entries| manifest(saved, entries)).await;
+    uploaded.map(|run| run.manifest_digest).map_err(writing)
 }
 
-fn manifest(clock: &Clock, saved: &SavedRun, files: Vec<common::manifest::FileEntry>) -> Manifest {
+fn manifest(saved: &SavedRun, files: Vec<FileEntry>) -> Manifest {
     let (offer, result) = (&saved.offer, &saved.result);
     Manifest {
         schema: Manifest::SCHEMA,
@@ -43,10 +34,10 @@ fn manifest(clock: &Clock, saved: &SavedRun, files: Vec<common::manifest::FileEn
         metrics: result.done.metrics.clone(),
         made: MadeBy {
             node: offer.place.node.clone(),
-            device_model: saved.device_model.clone(),
+            device_model: result.device_model.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: clock.wall(result.started),
-            duration_ms: result.ended.since(result.started).0,
+            started: result.started,
+            duration_ms: result.duration_ms,
             peak_memory_mib: result.done.peak_memory_mib,
             tuning_used: result.done.tuning_used.clone(),
         },

@@ -6,9 +6,11 @@
 //! | `world` | the surroundings, and what a coordinator does |
 //! | `way` | from the offer to a verified result; devices; resuming |
 //! | `faults` | lost slots, dead trainers, dead agents, a restarted bus |
+//! | `store` | a store that refuses, captures that differ |
 //! | `refusals` | what the agent does not start with |
 
 mod faults;
 mod refusals;
+mod store;
 mod way;
 mod world;

@@ -1,6 +1,8 @@
 //! Bad surroundings: the agent does not start, says which, and ends with a code.
 
-use crate::world::World;
+use crate::world::{World, is_gone, offer};
+use common::slot::SlotState;
+use serde_json::json;
 use std::process::{Command, Output};
 
 fn ended(command: &mut Command) -> (Option<i32>, String) {
@@ -67,4 +69,22 @@ fn bare(world: &World) -> Command {
     command.args(["--node", "n1", "--work-dir"]).arg(world.path("work"));
     command.arg("--trainer").arg(crate::world::fake_trainer());
     command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_agent_of_the_same_name_does_not_start_and_harms_nobody() {
+    let mut world = World::start().await;
+    let job = offer(&world, "job", 1, json!({ "epochs": 100_000, "epoch_ms": 100 }));
+    world.offer(&job).await;
+    let trainer = world.training(&job).await;
+    // A folder of its own, so that only the name is the same.
+    let (code, told) = ended(&mut world.command_in("work2"));
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("another agent named n1") && told.contains("--node"), "{told}");
+    assert!(!is_gone(trainer));
+    assert!(matches!(world.slot(&job.key).await.unwrap().state, SlotState::Held { .. }));
+    // After a kill -9 the name is free at once.
+    world.stop_agent();
+    world.start_agent();
+    assert_eq!(world.until_failed(&job).await.message, "agent restarted");
 }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub const NODE: &str = "n1";
+pub const CAPTURE: &str = "timestamp,arbitration_id,data_field,attack\n1.0,0C9,00,0\n1.1,0D1,00,0\n";
 /// The shortest lease that the configuration allows.
 pub const LEASE: Duration = Duration::from_secs(15);
 
@@ -60,7 +61,8 @@ impl World {
         bus.ensure(&BusLayout::default()).await.unwrap();
         let store = folder.path().join("store");
         let store = Store::open(store.to_str().unwrap(), &StoreOptions::default()).unwrap();
-        std::fs::create_dir_all(folder.path().join("data/d")).unwrap();
+        std::fs::create_dir_all(folder.path().join("data/d/train_01")).unwrap();
+        std::fs::write(folder.path().join("data/d/train_01/a.csv"), CAPTURE).unwrap();
         World { folder, server, bus, store, agent: None }
     }
 
@@ -76,6 +78,11 @@ impl World {
 
     /// The agent's command line; a test changes what it wants to change.
     pub fn command(&self) -> Command {
+        self.command_in("work")
+    }
+
+    /// The same with another work folder.
+    pub fn command_in(&self, work: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_node-agent"));
         command
             .args(["--nats", &self.server.url(), "--nats-token", self.server.token(), "--node", NODE])
@@ -83,7 +90,7 @@ impl World {
             .arg("--store")
             .arg(self.path("store"))
             .arg("--work-dir")
-            .arg(self.path("work"))
+            .arg(self.path(work))
             .arg("--trainer")
             .arg(fake_trainer());
         command
@@ -225,7 +232,7 @@ pub fn offer(world: &World, name: &str, attempt: u32, script: serde_json::Value)
                 phase: Phase::Teacher,
                 code_version: 1,
                 semantic: serde_json::json!({ "fake": script }),
-                dataset_digest: Digest::of(b"data"),
+                dataset_digest: digest_of(&world.path("data")),
                 parents: BTreeMap::new(),
                 force_generation: 0,
             },
@@ -237,7 +244,14 @@ pub fn offer(world: &World, name: &str, attempt: u32, script: serde_json::Value)
         data_url: world.path("data").display().to_string(),
         parents: BTreeMap::new(),
         traceparent: None,
+        lease_ms: 0,
     }
+}
+
+/// As `coord plan` computes it.
+fn digest_of(data: &Path) -> Digest {
+    let layout = dataset::layout::find(data, "d").unwrap();
+    Digest::from_bytes(*dataset::dataset_digest(&layout, None).unwrap().sha256.as_bytes())
 }
 
 /// Neither running nor a zombie of somebody.

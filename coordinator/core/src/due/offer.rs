@@ -93,6 +93,7 @@ fn publish(state: &State, job: &OpenJob<'_>, slot: Option<&SlotSeen>) -> Option<
         data_url: record.data_url.clone(),
         parents,
         traceparent: record.traceparent.clone(),
+        lease_ms: state.options.lease.0,
     };
     Some(Effect::PublishOffer { offer: Box::new(offer) })
 }

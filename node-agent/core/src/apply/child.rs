@@ -1,23 +1,26 @@
 //! The trainer child: started, speaking, ended.
 
 use super::{ending, run_mut};
-use crate::attempt::{AttemptState, Child, LastWord, LocalCheckpoint, Saves, StopWhy};
+use crate::attempt::{AttemptState, Child, FinishedChild, LastWord, LocalCheckpoint, Saves, StopWhy};
 use crate::event::{Change, Changed, ChildExit, Refused};
 use crate::state::{Mode, RunId, State};
+use crate::tries::Tries;
 use common::slot::{Cause, Failure};
 use common::trainer_protocol::{FromTrainer, PROTOCOL_VERSION, Stage};
-use common::units::Millis;
+use common::units::{Millis, UnixMs};
 
 pub(super) fn spawned(
     state: &mut State,
     now: Millis,
     id: RunId,
     pid: u32,
+    at: UnixMs,
     resumed_from_epoch: Option<u32>,
 ) -> Result<Changed, Refused> {
     let started = Child {
         pid,
         started: now,
+        started_at: at,
         last_frame: now,
         stage: Stage::Preparing,
         progress: None,
@@ -27,7 +30,7 @@ pub(super) fn spawned(
         out_of_memory: None,
     };
     let run = run_mut(&mut state.runs, id)?;
-    match std::mem::replace(&mut run.state, AttemptState::Cleaning) {
+    match run.take_state() {
         AttemptState::Starting { claim, .. } => {
             run.state = AttemptState::Running { claim, child: started, saves: Saves::default() };
         }
@@ -121,7 +124,7 @@ pub(super) fn garbage(
 /// sooner.
 pub(super) fn stop(state: &mut State, now: Millis, id: RunId, why: StopWhy) -> Changed {
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
-    match std::mem::replace(&mut run.state, AttemptState::Cleaning) {
+    match run.take_state() {
         AttemptState::Running { claim, child, saves } => {
             let text = why.to_string();
             run.state = AttemptState::Stopping {
@@ -163,8 +166,9 @@ pub(super) fn exited(
     missing: &[String],
 ) -> Result<Changed, Refused> {
     let until = save_until(state, now);
+    let model = model_of(state, &id);
     let run = run_mut(&mut state.runs, id)?;
-    let (claim, child, saves, why) = match std::mem::replace(&mut run.state, AttemptState::Cleaning) {
+    let (claim, child, saves, why) = match run.take_state() {
         AttemptState::Running { claim, child, saves } => (Some(claim), Some(child), saves, None),
         AttemptState::Stopping { claim, child, saves, why, .. } => (claim, child, saves, Some(why)),
         other => {
@@ -178,14 +182,21 @@ pub(super) fn exited(
         state.ledger.release(&id);
         return Ok(changed);
     };
-    match ending::judge_exit(child.as_ref(), why.as_ref(), exit, tail, missing, now) {
-        Ok(result) => {
+    match ending::judge_exit(child.as_ref(), why.as_ref(), exit, tail, missing) {
+        Ok((child, done)) => {
+            let (started, duration_ms) = (child.started_at, now.since(child.started).0);
+            let result = FinishedChild { done, started, duration_ms, device_model: model };
             state.ledger.release(&id);
-            run.state = AttemptState::Uploading { claim, result, saves, since: now, retry_at: now, tries: 0 };
+            run.state = AttemptState::Uploading { claim, result, saves, since: now, tries: Tries::new(now) };
         }
         Err(failure) => changed.add(ending::fail(&mut state.ledger, run, claim, saves, failure, until, now)),
     }
     Ok(changed)
+}
+
+fn model_of(state: &State, id: &RunId) -> String {
+    let device = state.runs.get(id).and_then(|run| state.ledger.device(&run.offer.place.device));
+    device.map_or_else(|| "unknown".to_owned(), |d| d.facts().model.clone())
 }
 
 /// How long a last checkpoint may take.

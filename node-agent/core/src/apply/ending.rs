@@ -1,10 +1,10 @@
 //! How an attempt is lost, fails, or comes to its last word.
 
-use crate::attempt::{AttemptState, Claim, FinishedChild, LastWord, Run, Saves, StopWhy, Verdict};
+use crate::attempt::{AttemptState, Child, Claim, LastWord, Run, Saves, StopWhy, Verdict};
 use crate::event::{Change, Changed, ChildExit};
 use crate::ledger::Ledger;
 use common::slot::{Cause, Failure};
-use common::trainer_protocol::{FailureKind, exit_code};
+use common::trainer_protocol::{Done, FailureKind, exit_code};
 use common::units::Millis;
 
 /// Longest message of a failure, in characters: it travels in slots and chain records.
@@ -22,13 +22,13 @@ pub(super) fn lose(ledger: &mut Ledger, run: &mut Run, by: String, now: Millis) 
         asked: true,
         kill_at: now,
     };
-    run.state = match std::mem::replace(&mut run.state, AttemptState::Cleaning) {
+    run.state = match run.take_state() {
         AttemptState::Starting { .. } => stopping(None, Saves::default(), why),
         AttemptState::Running { child, saves, .. } => stopping(Some(child), saves, why),
         AttemptState::Stopping { child, saves, .. } => stopping(child, saves, why),
         _ => {
             ledger.release(&id);
-            AttemptState::Cleaning
+            AttemptState::Cleaning { keep: true }
         }
     };
     Changed::one(Change::Fenced { run: id, by })
@@ -63,19 +63,18 @@ pub(super) fn close(run: &mut Run, mut claim: Claim, verdict: Verdict, now: Mill
 }
 
 /// What an ended child means: a result to upload, or a failure by whose fault.
-pub(super) fn judge_exit(
-    child: Option<&crate::attempt::Child>,
+pub(super) fn judge_exit<'a>(
+    child: Option<&'a Child>,
     why: Option<&StopWhy>,
     exit: ChildExit,
     tail: &str,
     missing: &[String],
-    now: Millis,
-) -> Result<FinishedChild, Failure> {
+) -> Result<(&'a Child, Done), Failure> {
     let word = child.and_then(|c| c.last_word.as_ref());
     if let (Some(LastWord::Done(done)), Some(child), ChildExit::Code(exit_code::DONE), []) =
         (word, child, exit, missing)
     {
-        return Ok(FinishedChild { done: done.clone(), started: child.started, ended: now });
+        return Ok((child, done.clone()));
     }
     let infrastructure = |message: String| (Cause::Infrastructure, with_tail(message, tail));
     let (cause, message) = match (why, exit, word) {
@@ -128,11 +127,4 @@ fn shorten(message: &str) -> String {
     let head: String = message.chars().take(half).collect();
     let tail: String = message.chars().skip(chars - half).collect();
     format!("{head} [..] {tail}")
-}
-
-/// Doubling waits of `first`, at most a minute.
-pub(super) fn backoff(first: Millis, tries: u32) -> Millis {
-    const MOST: Millis = Millis::from_secs(60);
-    let doubled = first.0.saturating_mul(1 << tries.min(16));
-    Millis(doubled).min(MOST)
 }

@@ -58,16 +58,17 @@ fn dispatch(state: &mut State, now: Millis, event: Event) -> Result<Changed, Ref
         Event::SlotRead { key, outcome } => slots::read(state, now, key, outcome),
         Event::SlotWritten { key, wrote, outcome } => slots::written(state, now, key, &wrote, outcome),
         Event::Fetched { run, inputs } => work::fetched(state, run, inputs),
+        Event::FoundFinished { run, result } => work::found_finished(state, now, run, result),
         Event::FetchFailed { run, problem } => work::fetch_failed(state, now, run, problem),
         Event::CheckpointStored { run, seq } => work::checkpoint_stored(state, now, run, seq),
-        Event::CheckpointFailed { run, seq, message } => {
-            work::checkpoint_failed(state, now, run, seq, message)
+        Event::CheckpointFailed { run, seq, problem } => {
+            work::checkpoint_failed(state, now, run, seq, problem)
         }
         Event::ResultStored { run, manifest } => work::result_stored(state, now, run, manifest),
         Event::ResultFailed { run, problem } => work::result_failed(state, now, run, problem),
         Event::Cleaned { run } => cleaned(state, run),
-        Event::Spawned { run, pid, resumed_from_epoch } => {
-            child::spawned(state, now, run, pid, resumed_from_epoch)
+        Event::Spawned { run, pid, at, resumed_from_epoch } => {
+            child::spawned(state, now, run, pid, at, resumed_from_epoch)
         }
         Event::SpawnFailed { run, message } => child::spawn_failed(state, now, run, message),
         Event::Frame { run, frame } => child::frame(state, now, run, frame),
@@ -81,7 +82,7 @@ fn dispatch(state: &mut State, now: Millis, event: Event) -> Result<Changed, Ref
 
 fn cleaned(state: &mut State, id: RunId) -> Result<Changed, Refused> {
     let run = run_mut(&mut state.runs, id)?;
-    if !matches!(run.state, crate::attempt::AttemptState::Cleaning) {
+    if !matches!(run.state, crate::attempt::AttemptState::Cleaning { .. }) {
         return Err(Refused::OutOfTurn { run: id, what: "the end of cleaning" });
     }
     state.runs.remove(&id);

@@ -1,10 +1,12 @@
 //! Slots read and written: taking, renewing, telling the end, being fenced.
 
 use super::ending;
-use crate::attempt::{AttemptState, Claim, Run, Saves, Take};
+use crate::attempt::{AttemptState, Claim, Run, Saves, Take, Verdict};
 use crate::event::{Change, Changed, ReadOutcome, Refused, WriteOutcome};
 use crate::fence::{self, Standing};
+use crate::options::Options;
 use crate::state::{Mode, Orphan, RunId, State};
+use crate::tries::Tries;
 use common::ids::Revision;
 use common::job_key::JobKey;
 use common::slot::{Cause, Failure, Slot, SlotState};
@@ -61,7 +63,7 @@ fn give_up(state: &mut State, now: Millis, id: RunId, why: String) -> Changed {
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
     match run.state {
         AttemptState::Taking(_) => drop_offer(state, id, why),
-        AttemptState::Cleaning | AttemptState::Stopping { claim: None, .. } => Changed::nothing(),
+        AttemptState::Cleaning { .. } | AttemptState::Stopping { claim: None, .. } => Changed::nothing(),
         _ => ending::lose(&mut state.ledger, run, why, now),
     }
 }
@@ -150,23 +152,44 @@ fn adopt(state: &mut State, now: Millis, id: RunId, revision: Revision, beat: u6
     }
     let Some(run) = state.runs.get_mut(&id) else { return changed };
     let place = &run.offer.place;
-    if !state.ledger.keeps_for(&id)
-        && let Err(no_room) = state.ledger.reserve(id, &place.device, place.reserve_mib)
-    {
-        changed.add(drop_offer(state, id, no_room.to_string()));
-        return changed;
-    }
+    let room = match state.ledger.keeps_for(&id) {
+        true => Ok(()),
+        false => state.ledger.reserve(id, &place.device, place.reserve_mib),
+    };
     changed.add(Changed::one(Change::Took { run: id }));
-    let write_at = now.plus(state.options.renew_every);
+    changed.add(lease_differs(&state.options, run));
+    let write_at = now.plus(run.renew_every(&state.options));
     let claim = Claim { revision, beat, write_at, read_at: None, held_since: now };
-    if matches!(state.mode, Mode::Stopping { .. }) {
-        let message = "agent stopping".to_owned();
-        let failure = Failure { cause: Cause::Preemption, message, checkpointed: false };
-        changed.add(ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now));
-    } else {
-        run.state = AttemptState::Fetching { claim, since: now, retry_at: now, tries: 0 };
+    // The slot says that we hold it, so what we can not do has to be told there.
+    let failure = match room {
+        _ if matches!(state.mode, Mode::Stopping { .. }) => {
+            Some((Cause::Preemption, "agent stopping".to_owned()))
+        }
+        Err(no_room) => Some((Cause::Infrastructure, no_room.to_string())),
+        Ok(()) => None,
+    };
+    match failure {
+        Some((cause, message)) => {
+            let failure = Failure { cause, message, checkpointed: false };
+            changed.add(ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now));
+        }
+        None => run.state = AttemptState::Fetching { claim, since: now, tries: Tries::new(now) },
     }
     changed
+}
+
+/// Told, because only one side's configuration was changed then.
+fn lease_differs(options: &Options, run: &Run) -> Changed {
+    let (ours, asked) = (options.renew_every, run.renew_every(options));
+    if ours == asked {
+        return Changed::nothing();
+    }
+    let message = format!(
+        "the coordinator's lease is {}, this agent's configuration says {} (cluster.lease_s): renewed each {asked}",
+        Millis(run.offer.lease_ms),
+        Millis(ours.0.saturating_mul(3)),
+    );
+    Changed::one(Change::Trouble { run: run.id, message })
 }
 
 pub(super) fn written(
@@ -181,9 +204,9 @@ pub(super) fn written(
     }
     let id = RunId { key, attempt: wrote.attempt };
     let again = now.plus(state.options.retry_after);
-    let renew_at = now.plus(state.options.renew_every);
     let run = state.runs.get_mut(&id).filter(|run| fence::same_claim(wrote, &run.offer));
     let run = run.ok_or(Refused::UnknownRun(id))?;
+    let renew_at = now.plus(run.renew_every(&state.options));
     if let AttemptState::Taking(take) = run.state.clone() {
         return Ok(take_written(state, now, id, take, wrote, outcome));
     }
@@ -269,7 +292,8 @@ fn set_take(state: &mut State, id: RunId, take: Take) -> Changed {
 fn told(state: &mut State, id: RunId) -> Changed {
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
     state.ledger.release(&id);
-    run.state = AttemptState::Cleaning;
+    let stored = matches!(&run.state, AttemptState::Closing { verdict: Verdict::Finished { .. }, .. });
+    run.state = AttemptState::Cleaning { keep: !stored };
     Changed::one(Change::Told { run: id })
 }
 

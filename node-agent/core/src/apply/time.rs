@@ -8,6 +8,10 @@ use common::slot::{Cause, Failure};
 use common::trainer_protocol::Stage;
 use common::units::Millis;
 
+/// What becomes of a result that is given up.
+const KEPT: &str =
+    ". Its files are kept on this node: mend the store and run again, nothing is trained twice";
+
 pub(super) fn tick(state: &mut State, now: Millis) -> Changed {
     let mut changed = Changed::nothing();
     let ids: Vec<RunId> = state.runs.keys().copied().collect();
@@ -23,6 +27,10 @@ fn tick_run(state: &mut State, now: Millis, id: RunId) -> Changed {
     let options = &state.options;
     let passed = |since: Millis, limit: Millis| now.since(since) >= limit;
     match &run.state {
+        // A write whose outcome is unknown may have made the slot ours: it is not walked away from.
+        AttemptState::Taking(Take::Hold { .. } | Take::Read { reserved: true, .. }) if !over => {
+            Changed::nothing()
+        }
         AttemptState::Taking(_) if over || passed(run.since, options.take_timeout) => {
             slots::drop_offer(state, id, "the slot could not be read and written in time".to_owned())
         }
@@ -30,19 +38,36 @@ fn tick_run(state: &mut State, now: Millis, id: RunId) -> Changed {
             let message = format!("inputs were not here within {}", options.fetch_timeout);
             fail_childless(state, now, id, Cause::Infrastructure, message)
         }
+        AttemptState::Fetching { tries, .. } => match tries.refused_for(now, options.refused_timeout) {
+            Some(problem) => {
+                let (cause, waited) = (problem.cause, options.refused_timeout);
+                let message = format!("{} (so for {waited})", problem.message);
+                fail_childless(state, now, id, cause, message)
+            }
+            None => Changed::nothing(),
+        },
         AttemptState::Running { .. } => match stuck(state, now, id) {
             Some(message) => child::stop(state, now, id, StopWhy::Stuck { message }),
             None => Changed::nothing(),
         },
         AttemptState::Saving { until, .. } if over || now >= *until => work::saved(state, now, id, true),
         AttemptState::Uploading { since, .. } if passed(*since, options.upload_timeout) => {
-            let message = format!("the result could not be stored within {}", options.upload_timeout);
-            work::result_lost(state, now, id, Cause::Infrastructure, message)
+            let message = format!("the result could not be stored within {}{KEPT}", options.upload_timeout);
+            work::result_lost(state, now, id, Cause::Store, message)
         }
         AttemptState::Uploading { .. } if over => {
             let message = "agent stopping before the result was stored".to_owned();
             work::result_lost(state, now, id, Cause::Preemption, message)
         }
+        AttemptState::Uploading { tries, .. } => match tries.refused_for(now, options.refused_timeout) {
+            Some(problem) => {
+                let (cause, waited) = (problem.cause, options.refused_timeout);
+                let message =
+                    format!("the result could not be stored for {waited}: {}{KEPT}", problem.message);
+                work::result_lost(state, now, id, cause, message)
+            }
+            None => Changed::nothing(),
+        },
         _ => Changed::nothing(),
     }
 }
@@ -95,7 +120,7 @@ pub(super) fn shutdown(state: &mut State, now: Millis, until: Millis) -> Changed
 
 fn shut(state: &mut State, now: Millis, id: RunId, until: Millis) -> Changed {
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
-    match std::mem::replace(&mut run.state, AttemptState::Cleaning) {
+    match run.take_state() {
         // A write that may have been stored is not walked away from: it is adopted and failed, or times out.
         AttemptState::Taking(take @ (Take::Hold { .. } | Take::Read { reserved: true, .. })) => {
             run.state = AttemptState::Taking(take);

@@ -1,16 +1,17 @@
 //! Inputs, checkpoints and results: what was fetched and stored.
 
 use super::{ending, run_mut};
-use crate::attempt::{AttemptState, Inputs, Saves, Verdict};
-use crate::event::{Change, Changed, Problem, Refused};
+use crate::attempt::{AttemptState, FinishedChild, Inputs, Saves, Verdict};
+use crate::event::{Change, Changed, Refused};
 use crate::state::{RunId, State};
+use crate::tries::{Nature, Problem, Tries};
 use common::digest::Digest;
 use common::slot::{Cause, Failure};
 use common::units::Millis;
 
 pub(super) fn fetched(state: &mut State, id: RunId, inputs: Inputs) -> Result<Changed, Refused> {
     let run = run_mut(&mut state.runs, id)?;
-    match std::mem::replace(&mut run.state, AttemptState::Cleaning) {
+    match run.take_state() {
         AttemptState::Fetching { claim, .. } => {
             run.state = AttemptState::Starting { claim, inputs };
             Ok(Changed::nothing())
@@ -22,6 +23,24 @@ pub(super) fn fetched(state: &mut State, id: RunId, inputs: Inputs) -> Result<Ch
     }
 }
 
+/// Nothing is trained twice: what an earlier attempt finished on this machine is stored now.
+pub(super) fn found_finished(
+    state: &mut State,
+    now: Millis,
+    id: RunId,
+    result: FinishedChild,
+) -> Result<Changed, Refused> {
+    let run = run_mut(&mut state.runs, id)?;
+    let AttemptState::Fetching { claim, .. } = &run.state else {
+        return Err(Refused::OutOfTurn { run: id, what: "a finished result" });
+    };
+    let claim = claim.clone();
+    let (saves, tries) = (Saves::default(), Tries::new(now));
+    run.state = AttemptState::Uploading { claim, result, saves, since: now, tries };
+    state.ledger.release(&id);
+    Ok(Changed::one(Change::FoundFinished { run: id }))
+}
+
 pub(super) fn fetch_failed(
     state: &mut State,
     now: Millis,
@@ -30,12 +49,11 @@ pub(super) fn fetch_failed(
 ) -> Result<Changed, Refused> {
     let first = state.options.retry_after;
     let run = run_mut(&mut state.runs, id)?;
-    let AttemptState::Fetching { claim, retry_at, tries, .. } = &mut run.state else {
+    let AttemptState::Fetching { claim, tries, .. } = &mut run.state else {
         return Err(Refused::OutOfTurn { run: id, what: "its inputs" });
     };
-    if problem.transient {
-        *retry_at = now.plus(ending::backoff(first, *tries));
-        *tries = tries.saturating_add(1);
+    if problem.nature != Nature::Final {
+        tries.fail(now, first, problem.clone());
         return Ok(Changed::one(Change::Trouble { run: id, message: problem.message }));
     }
     let claim = claim.clone();
@@ -53,7 +71,7 @@ pub(super) fn checkpoint_stored(
     let run = run_mut(&mut state.runs, id)?;
     let saves = run.state.saves_mut().ok_or(Refused::OutOfTurn { run: id, what: "a checkpoint" })?;
     saves.stored = saves.stored.max(Some(seq));
-    saves.retry_at = now;
+    saves.tries = Tries::new(now);
     Ok(saved(state, now, id, false))
 }
 
@@ -62,14 +80,14 @@ pub(super) fn checkpoint_failed(
     now: Millis,
     id: RunId,
     seq: u32,
-    message: String,
+    problem: Problem,
 ) -> Result<Changed, Refused> {
     // A checkpoint is a convenience: slower than results, so that a struggling store is left in peace.
-    let again = now.plus(ending::backoff(state.options.retry_after, 2));
+    let first = Millis(state.options.retry_after.0.saturating_mul(4));
     let run = run_mut(&mut state.runs, id)?;
     let saves = run.state.saves_mut().ok_or(Refused::OutOfTurn { run: id, what: "a checkpoint" })?;
-    saves.retry_at = again;
-    let message = format!("checkpoint {seq} is not stored yet: {message}");
+    let message = format!("checkpoint {seq} is not stored yet: {}", problem.message);
+    saves.tries.fail(now, first, problem);
     Ok(Changed::one(Change::Trouble { run: id, message }))
 }
 
@@ -109,12 +127,11 @@ pub(super) fn result_failed(
 ) -> Result<Changed, Refused> {
     let first = state.options.retry_after;
     let run = run_mut(&mut state.runs, id)?;
-    let AttemptState::Uploading { retry_at, tries, .. } = &mut run.state else {
+    let AttemptState::Uploading { tries, .. } = &mut run.state else {
         return Err(Refused::OutOfTurn { run: id, what: "its result" });
     };
-    if problem.transient {
-        *retry_at = now.plus(ending::backoff(first, *tries));
-        *tries = tries.saturating_add(1);
+    if problem.nature != Nature::Final {
+        tries.fail(now, first, problem.clone());
         let message = format!("the result is not stored yet: {}", problem.message);
         return Ok(Changed::one(Change::Trouble { run: id, message }));
     }

@@ -6,7 +6,7 @@ use common::digest::Digest;
 use common::ids::{Incarnation, Phase, Revision};
 use common::slot::{Cause, Slot, SlotState};
 use common::trainer_protocol::{FailureKind, FromTrainer, Stage, exit_code};
-use common::units::{Mib, Millis};
+use common::units::{Mib, Millis, UnixMs};
 
 fn ended(last: Option<FromTrainer>, exit: ChildExit, missing: &[&str]) -> (Cause, String) {
     let mut world = World::new();
@@ -97,7 +97,7 @@ fn a_fenced_child_is_killed_at_once_and_nothing_more_is_stored() {
     assert!(world.asked.contains(&Effect::Kill { run: id(1), fenced: true }));
     assert!(!world.asked_for(|e| matches!(e, Effect::StoreCheckpoint { .. })));
     world.exit(1, ChildExit::Signal(9), "");
-    assert!(matches!(world.run(1), AttemptState::Cleaning));
+    assert!(matches!(world.run(1), AttemptState::Cleaning { keep: true }));
     assert!(matches!(world.slot(), SlotState::Closed { .. }), "nothing was written");
     assert_eq!(world.reserved(), Mib(0));
 }
@@ -136,7 +136,7 @@ fn a_fence_while_the_child_starts_ends_the_child() {
     world.write_slot(SlotState::Closed { because: "cancelled".into() }, 1, 1);
     world.pass(10_000);
     assert!(world.asked_for(|e| matches!(e, Effect::Kill { fenced: true, .. })));
-    world.tell(Event::Spawned { run: id(1), pid: PID, resumed_from_epoch: None });
+    world.tell(Event::Spawned { run: id(1), pid: PID, at: UnixMs(1), resumed_from_epoch: None });
     world.settle();
     assert!(world.asked_for(|e| matches!(e, Effect::Kill { .. })));
     assert_eq!(world.reserved(), Mib(1_000), "the child may still use it");

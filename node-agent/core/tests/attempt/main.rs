@@ -9,5 +9,6 @@
 
 mod faults;
 mod random;
+mod store;
 mod support;
 mod way;

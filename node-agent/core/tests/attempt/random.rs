@@ -1,11 +1,12 @@
 //! Any order of facts, true or not: the invariants hold, and nothing starts that is not ours.
 
-use crate::support::{PID, World, cpu, done, id, key, offer, place};
-use agent_core::{ChildExit, Effect, Event, Inputs, Problem, ReadOutcome, WriteOutcome, due};
+use crate::support::{PID, World, cpu, done, finished, id, key, offer, place};
+use agent_core::{ChildExit, Effect, Event, Inputs, Nature, Problem, ReadOutcome, WriteOutcome, due};
 use common::digest::Digest;
 use common::ids::{Attempt, Incarnation, Revision};
 use common::slot::{Cause, Slot, SlotState};
 use common::trainer_protocol::{FromTrainer, Stage};
+use common::units::UnixMs;
 use proptest::prelude::*;
 
 fn slot() -> impl Strategy<Value = Slot> {
@@ -40,7 +41,8 @@ fn frame() -> impl Strategy<Value = FromTrainer> {
 fn event() -> impl Strategy<Value = Event> {
     let run = || (1..4u32).prop_map(id);
     let revision = || (0..40u64).prop_map(Revision);
-    let problem = |transient| Problem { transient, cause: Cause::Infrastructure, message: "no".into() };
+    let problem = |nature| Problem { nature, cause: Cause::Infrastructure, message: "no".into() };
+    let nature = || prop_oneof![Just(Nature::Away), Just(Nature::Refused), Just(Nature::Final)];
     prop_oneof![
         4 => (1..4u32, 1..3u32).prop_map(|(attempt, count)| Event::Offer(Box::new(offer(attempt, count)))),
         4 => (slot(), revision()).prop_map(|(slot, revision)| Event::SlotRead {
@@ -59,15 +61,16 @@ fn event() -> impl Strategy<Value = Event> {
             outcome: WriteOutcome::Conflict,
         }),
         4 => run().prop_map(|run| Event::Fetched { run, inputs: Inputs::default() }),
-        1 => (run(), any::<bool>()).prop_map(move |(run, t)| Event::FetchFailed { run, problem: problem(t) }),
-        4 => run().prop_map(|run| Event::Spawned { run, pid: PID, resumed_from_epoch: None }),
+        1 => run().prop_map(|run| Event::FoundFinished { run, result: finished() }),
+        1 => (run(), nature()).prop_map(move |(run, t)| Event::FetchFailed { run, problem: problem(t) }),
+        4 => run().prop_map(|run| Event::Spawned { run, pid: PID, at: UnixMs(1), resumed_from_epoch: None }),
         1 => run().prop_map(|run| Event::SpawnFailed { run, message: "no".into() }),
         6 => (run(), frame()).prop_map(|(run, frame)| Event::Frame { run, frame }),
         4 => (run(), prop_oneof![Just(ChildExit::Code(0)), Just(ChildExit::Signal(9)), Just(ChildExit::NeverStarted)])
             .prop_map(|(run, exit)| Event::Exited { run, exit, stderr_tail: String::new(), missing: vec![] }),
         2 => (run(), 1..4u32).prop_map(|(run, seq)| Event::CheckpointStored { run, seq }),
         3 => run().prop_map(|run| Event::ResultStored { run, manifest: Digest::of(b"m") }),
-        1 => (run(), any::<bool>()).prop_map(move |(run, t)| Event::ResultFailed { run, problem: problem(t) }),
+        1 => (run(), nature()).prop_map(move |(run, t)| Event::ResultFailed { run, problem: problem(t) }),
         2 => run().prop_map(|run| Event::Cleaned { run }),
         3 => Just(Event::Tick),
         1 => (0..2_000u64).prop_map(|used| Event::Devices { taken_at: Default::default(), devices: vec![cpu(3_000, Some(used))] }),

@@ -1,8 +1,8 @@
 //! A world for the core: a bus with compare-and-swap, and hands that perform what a test lets them.
 
 use agent_core::{
-    AttemptState, Change, Changed, ChildExit, DeviceFacts, Effect, Event, Inputs, Options, ReadOutcome,
-    RunId, State, WriteOutcome, apply, due, invariants,
+    AttemptState, Change, Changed, ChildExit, DeviceFacts, Effect, Event, FinishedChild, Inputs, Options,
+    ReadOutcome, RunId, State, WriteOutcome, apply, due, invariants,
 };
 use common::config::Config;
 use common::digest::Digest;
@@ -14,7 +14,7 @@ use common::messages::{DeviceKind, JobOffer};
 use common::plan::{JobSpec, MemoryNeed};
 use common::slot::{Failure, Place, Slot, SlotState};
 use common::trainer_protocol::{Done, FromTrainer, PROTOCOL_VERSION};
-use common::units::{Mib, Millis};
+use common::units::{Mib, Millis, UnixMs};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -75,6 +75,7 @@ pub fn offer(attempt: u32, count: u32) -> JobOffer {
         data_url: "/data".into(),
         parents: BTreeMap::new(),
         traceparent: None,
+        lease_ms: 0,
     }
 }
 
@@ -206,7 +207,7 @@ impl World {
         self.offer(attempt, 1);
         self.tell(Event::Fetched { run: id(attempt), inputs: Inputs::default() });
         self.settle();
-        self.tell(Event::Spawned { run: id(attempt), pid: PID, resumed_from_epoch: None });
+        self.tell(Event::Spawned { run: id(attempt), pid: PID, at: UnixMs(1), resumed_from_epoch: None });
         let ready = FromTrainer::Ready { protocol: PROTOCOL_VERSION, pid: PID, versions: BTreeMap::new() };
         self.frame(attempt, ready);
         self.settle();
@@ -237,6 +238,12 @@ impl World {
         self.settle();
     }
 
+    /// A running child ends well: its result is to be stored.
+    pub fn finish(&mut self, attempt: u32) {
+        self.frame(attempt, done());
+        self.exit(attempt, ChildExit::Code(0), "");
+    }
+
     pub fn failure(&self) -> Failure {
         match self.slot() {
             SlotState::Failed { failure, .. } => failure.clone(),
@@ -256,6 +263,12 @@ pub fn done() -> FromTrainer {
         tuning_used: BTreeMap::new(),
         peak_memory_mib: None,
     })
+}
+
+/// What a child that ended well left.
+pub fn finished() -> FinishedChild {
+    let FromTrainer::Done(done) = done() else { unreachable!("`done` is Done") };
+    FinishedChild { done, started: UnixMs(1), duration_ms: 5, device_model: "test".into() }
 }
 
 fn is_bus(effect: &Effect) -> bool {

@@ -1,8 +1,10 @@
 //! The way of one attempt: taking, renewing, checkpoints, the result, the end.
 
 use crate::support::{World, cpu, done, id, offer, place};
-use agent_core::{AttemptState, Change, ChildExit, Effect, Event, Problem, beat};
+use agent_core::{AttemptState, Change, ChildExit, Effect, Event, Nature, Problem, beat};
 use common::digest::Digest;
+use common::ids::Incarnation;
+use common::messages::JobOffer;
 use common::slot::{Cause, SlotState};
 use common::trainer_protocol::{FromTrainer, Stage};
 use common::units::Mib;
@@ -61,7 +63,7 @@ fn a_closed_agent_declines() {
     world.tell(Event::Cordon(Some("disk full".into())));
     world.offer(1, 1);
     assert!(matches!(world.slot(), SlotState::Declined { reason, .. } if reason == "disk full"));
-    assert_eq!(beat(&world.state, 1).closed_because.as_deref(), Some("disk full"));
+    assert_eq!(beat(&world.state, world.now, 1).closed_because.as_deref(), Some("disk full"));
 }
 
 #[test]
@@ -108,6 +110,51 @@ fn an_offer_is_dropped_when_the_bus_stays_away() {
 }
 
 #[test]
+fn a_slot_that_may_be_ours_is_never_walked_away_from() {
+    let mut world = World::new();
+    world.mute = true;
+    world.offer(1, 1);
+    (world.mute, world.away) = (false, true);
+    for _ in 0..120 {
+        world.pass(1_000);
+    }
+    assert!(matches!(world.run(1), AttemptState::Taking(_)), "longer than the time for taking");
+    assert_eq!(world.reserved(), Mib(1_000));
+    world.away = false;
+    world.pass(1_000);
+    assert!(matches!(world.run(1), AttemptState::Fetching { .. }));
+}
+
+#[test]
+fn a_slot_that_is_ours_and_has_no_room_is_told_failed() {
+    let mut world = World::new();
+    world.write_slot(
+        SlotState::Held { place: place(9_000), incarnation: Incarnation(1), beat: 0, stage: Stage::Fetching },
+        1,
+        1,
+    );
+    let mut large = offer(1, 1);
+    large.place = place(9_000);
+    world.tell(Event::Offer(Box::new(large)));
+    world.settle();
+    assert_eq!(world.failure().cause, Cause::Infrastructure);
+    assert!(world.failure().message.contains("9000 MiB asked"), "{}", world.failure().message);
+}
+
+#[test]
+fn the_lease_of_the_offer_decides_how_often_is_renewed() {
+    let mut world = World::new();
+    world.write_slot(SlotState::Offered { place: place(1_000) }, 1, 1);
+    let short = JobOffer { lease_ms: 15_000, ..offer(1, 1) };
+    world.tell(Event::Offer(Box::new(short)));
+    world.settle();
+    let told = |c: &Change| matches!(c, Change::Trouble { message, .. } if message.contains("lease"));
+    assert!(world.news.iter().any(told), "two leases are told: {:?}", world.news);
+    world.pass(5_000);
+    assert!(matches!(world.slot(), SlotState::Held { beat: 1, .. }), "{:?}", world.slot());
+}
+
+#[test]
 fn a_lost_answer_to_a_renewal_costs_nothing() {
     let mut world = World::new();
     world.running(1);
@@ -150,57 +197,15 @@ fn a_lost_answer_to_the_last_word_is_recognised() {
     world.mute = false;
     world.pass(1_000);
     assert!(matches!(world.slot(), SlotState::Finished { .. }));
-    assert!(matches!(world.run(1), AttemptState::Cleaning));
-}
-
-#[test]
-fn only_the_newest_checkpoint_is_stored_and_a_failure_is_tried_again() {
-    let mut world = World::new();
-    world.running(1);
-    world.checkpoint(1, 1);
-    world.checkpoint(1, 2);
-    let newest =
-        |e: &Effect| matches!(e, Effect::StoreCheckpoint { checkpoint, .. } if checkpoint.epoch == 2);
-    assert!(world.asked_for(newest));
-    world.tell(Event::CheckpointFailed { run: id(1), seq: 2, message: "slow".into() });
-    world.settle();
-    assert!(!world.asked_for(newest), "not at once");
-    world.pass(5_000);
-    assert!(world.asked_for(newest));
-    world.tell(Event::CheckpointStored { run: id(1), seq: 2 });
-    world.pass(5_000);
-    assert!(!world.asked_for(newest));
-}
-
-#[test]
-fn a_result_that_can_not_be_stored_is_kept_and_tried_until_the_time_is_over() {
-    let mut world = World::new();
-    world.running(1);
-    world.frame(1, done());
-    world.exit(1, ChildExit::Code(0), "");
-    let away = || Problem { transient: true, cause: Cause::Infrastructure, message: "503".into() };
-    let mut tries = 0;
-    for _ in 0..7 * 60 {
-        if world.asked_for(|e| matches!(e, Effect::StoreResult(_))) {
-            tries += 1;
-            world.tell(Event::ResultFailed { run: id(1), problem: away() });
-        }
-        world.pass(60_000);
-    }
-    assert!(tries > 100, "tried {tries} times in 6 h");
-    assert_eq!(world.failure().cause, Cause::Infrastructure);
-    assert!(
-        world.failure().message.contains("could not be stored within 6 h"),
-        "{}",
-        world.failure().message
-    );
+    assert!(matches!(world.run(1), AttemptState::Cleaning { keep: false }));
 }
 
 #[test]
 fn missing_captures_are_the_users() {
     let mut world = World::new();
     world.offer(1, 1);
-    let problem = Problem { transient: false, cause: Cause::UserError, message: "no folder /data/d".into() };
+    let problem =
+        Problem { nature: Nature::Final, cause: Cause::UserError, message: "no folder /data/d".into() };
     world.tell(Event::FetchFailed { run: id(1), problem });
     world.settle();
     assert_eq!(world.failure().cause, Cause::UserError);

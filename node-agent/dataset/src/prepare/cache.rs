@@ -74,7 +74,12 @@ impl Cache {
             return None;
         }
         match load_entry(&entry) {
-            Ok(prepared) if prepared.report.key == *key => Some(prepared),
+            Ok(prepared) if prepared.report.key == *key => {
+                // The time of last use orders the eviction; failing to set it only makes it worse, not wrong.
+                let _older = fs::File::open(entry.join("prepared.json"))
+                    .and_then(|file| file.set_modified(std::time::SystemTime::now()));
+                Some(prepared)
+            }
             _ => {
                 // If it cannot be removed, saving will fail and say so.
                 let _ = remove(&entry);

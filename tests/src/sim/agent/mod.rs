@@ -12,8 +12,9 @@ use super::checks;
 use super::gate::Gate;
 use super::queue::{Actor, Msg};
 use super::scenario::DeviceSpec;
-use agent_core::{Change, Changed, Event, Options, PhaseLimits, RunId, State, apply, due};
+use agent_core::{Change, Changed, Event, FinishedChild, Options, PhaseLimits, RunId, State, apply, due};
 use common::ids::{Incarnation, NodeId, Phase};
+use common::job_key::JobKey;
 use common::units::Millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Node {
     flight: BTreeSet<String>,
     tasks: BTreeMap<u64, perform::Task>,
     next_token: u64,
+    /// Finished results on the disk that the store may lack.
+    pub kept: BTreeMap<JobKey, FinishedChild>,
     pub children: BTreeMap<u32, Child>,
     next_pid: u32,
     /// Children that ended and whose end is not told yet.
@@ -52,6 +55,7 @@ impl Node {
             flight: BTreeSet::new(),
             tasks: BTreeMap::new(),
             next_token: 0,
+            kept: BTreeMap::new(),
             children: BTreeMap::new(),
             next_pid: 100 * n as u32 + 1,
             ends_on_their_way: BTreeSet::new(),
@@ -70,6 +74,7 @@ fn options(id: &NodeId, life: u32) -> Options {
     Options {
         fetch_timeout: Millis::from_secs(60),
         upload_timeout: Millis::from_secs(90),
+        refused_timeout: Millis::from_secs(25),
         save_timeout: Millis::from_secs(20),
         stop_grace: Millis::from_secs(10),
         limits: Phase::ALL.into_iter().map(|p| (p, limits)).collect(),
@@ -169,7 +174,7 @@ fn send_beat(w: &mut World, n: usize) {
     if !w.reaches_bus(Actor::Node(n)) {
         return;
     }
-    let beat = Arc::new(agent_core::beat(state, node.beat_seq));
+    let beat = Arc::new(agent_core::beat(state, Millis(w.now + node.clock_base), node.beat_seq));
     for c in 0..w.coordinators.len() {
         let life = w.coordinators[c].life;
         let delay = w.rng.range(1, 40);

@@ -6,13 +6,15 @@ use super::{machine, tell, trainer};
 use crate::sim::checks::writes;
 use crate::sim::{Mutant, World};
 use agent_core::{
-    ChildExit, Effect, Event, Inputs, LocalCheckpoint, Problem, ReadOutcome, RunId, SavedRun, WriteOutcome,
+    ChildExit, Effect, Event, Inputs, LocalCheckpoint, Nature, Problem, ReadOutcome, RunId, SavedRun,
+    WriteOutcome,
 };
 use common::digest::Digest;
 use common::ids::Revision;
 use common::job_key::JobKey;
 use common::messages::JobOffer;
 use common::slot::{Cause, Slot, SlotState};
+use common::units::UnixMs;
 
 pub struct Task {
     /// Key of the effect, in flight until this is over.
@@ -29,7 +31,7 @@ enum Work {
     AskStop { run: RunId },
     Checkpoint { run: RunId, checkpoint: LocalCheckpoint },
     Result { saved: Box<SavedRun> },
-    Clean { run: RunId },
+    Clean { run: RunId, keep: bool },
 }
 
 impl Work {
@@ -40,7 +42,7 @@ impl Work {
             | Work::Spawn { run, .. }
             | Work::AskStop { run }
             | Work::Checkpoint { run, .. }
-            | Work::Clean { run } => Some(*run),
+            | Work::Clean { run, .. } => Some(*run),
             Work::Result { saved } => Some(saved.run),
         }
     }
@@ -84,10 +86,14 @@ pub fn begin(w: &mut World, n: usize, flight: String, effect: Effect) {
         Effect::StoreCheckpoint { run, checkpoint } => {
             later(w, n, store_ms, flight, Work::Checkpoint { run, checkpoint });
         }
-        Effect::StoreResult(saved) => later(w, n, store_ms, flight, Work::Result { saved }),
-        Effect::Clean { run } => {
+        Effect::StoreResult(saved) => {
+            // On the disk before it is uploaded: outlives the attempt and the process.
+            w.nodes[n].kept.insert(saved.run.key, saved.result.clone());
+            later(w, n, store_ms, flight, Work::Result { saved });
+        }
+        Effect::Clean { run, keep } => {
             stop_transfers(w, n, run);
-            later(w, n, 20, flight, Work::Clean { run });
+            later(w, n, 20, flight, Work::Clean { run, keep });
         }
     }
 }
@@ -186,14 +192,22 @@ pub fn on_done(w: &mut World, n: usize, token: u64) {
     let Some(task) = w.nodes[n].tasks.remove(&token) else { return };
     w.nodes[n].flight.remove(&task.flight);
     let up = w.store.is_up(w.now);
-    let away =
-        || Problem { transient: true, cause: Cause::Infrastructure, message: "503 Slow Down".to_owned() };
+    let away = |nature, cause| Problem { nature, cause, message: "503 Slow Down".to_owned() };
+    // A store that is down is away for some and refuses others, by the attempt.
+    let down = |run: RunId| match run.attempt.0 % 2 {
+        0 => away(Nature::Refused, Cause::Store),
+        _ => away(Nature::Away, Cause::Infrastructure),
+    };
     let event = match task.work {
-        Work::Fetch { run, .. } if !up => Event::FetchFailed { run, problem: away() },
+        Work::Fetch { run, .. } if w.nodes[n].kept.contains_key(&run.key) => {
+            w.history.mark("a finished result was found on the disk");
+            Event::FoundFinished { run, result: w.nodes[n].kept[&run.key].clone() }
+        }
+        Work::Fetch { run, .. } if !up => Event::FetchFailed { run, problem: down(run) },
         Work::Fetch { run, offer } => match fetch(w, &offer) {
             Ok(inputs) => Event::Fetched { run, inputs },
             Err(message) => {
-                let problem = Problem { transient: false, cause: Cause::Infrastructure, message };
+                let problem = Problem { nature: Nature::Final, cause: Cause::Infrastructure, message };
                 Event::FetchFailed { run, problem }
             }
         },
@@ -209,13 +223,18 @@ pub fn on_done(w: &mut World, n: usize, token: u64) {
             }
             let pid = trainer::spawn(w, n, &offer, &inputs);
             writes::child_started(w, n, pid, &offer);
-            Event::Spawned { run, pid, resumed_from_epoch: inputs.resumed_from_epoch }
+            Event::Spawned { run, pid, at: UnixMs(w.now), resumed_from_epoch: inputs.resumed_from_epoch }
         }
         Work::AskStop { run } => Event::StopAsked { run },
         Work::Checkpoint { run, checkpoint } => store_checkpoint(w, run, &checkpoint, up),
         Work::Result { saved } if up => store_result(w, n, &saved),
-        Work::Result { saved } => Event::ResultFailed { run: saved.run, problem: away() },
-        Work::Clean { run } => Event::Cleaned { run },
+        Work::Result { saved } => Event::ResultFailed { run: saved.run, problem: down(saved.run) },
+        Work::Clean { run, keep } => {
+            if !keep {
+                w.nodes[n].kept.remove(&run.key);
+            }
+            Event::Cleaned { run }
+        }
         Work::List | Work::Read { .. } | Work::Write { .. } => return,
     };
     tell(w, n, event);
@@ -241,7 +260,9 @@ fn fetch(w: &World, offer: &JobOffer) -> Result<Inputs, String> {
 fn store_checkpoint(w: &mut World, run: RunId, checkpoint: &LocalCheckpoint, up: bool) -> Event {
     let seq = checkpoint.seq;
     if !up {
-        return Event::CheckpointFailed { run, seq, message: "503 Slow Down".into() };
+        let problem =
+            Problem { nature: Nature::Away, cause: Cause::Infrastructure, message: "503 Slow Down".into() };
+        return Event::CheckpointFailed { run, seq, problem };
     }
     let newest = w.store.checkpoints.entry(run.key).or_default();
     *newest = checkpoint.epoch.max(*newest);

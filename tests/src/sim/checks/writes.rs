@@ -79,6 +79,7 @@ pub fn chain(w: &mut World, before: Option<&ChainRecord>, after: &ChainRecord, j
                 Cause::OutOfMemory => "an attempt ran out of memory",
                 Cause::Diverged => "an attempt diverged",
                 Cause::UserError => "an attempt met unusable captures",
+                Cause::Store => "a store refused a result for too long",
             });
             lease(w, &name, was.key(), &past.message, judged_at);
         }
