@@ -12,6 +12,8 @@ pub struct ConvEdges {
     pub src: Tensor,
     /// Target node, i64 `[E]`, ascending.
     pub dst: Tensor,
+    /// Where each target's edges begin, i64 `[N + 1]`.
+    pub in_ptr: Tensor,
 }
 
 /// Some graphs as one disconnected graph. `G` graphs, `N` nodes, `M` transitions.
@@ -28,6 +30,8 @@ pub struct GraphBatch {
     pub edges: ConvEdges,
     /// Graph of each node, i64 `[N]`, ascending.
     pub graph_of_node: Tensor,
+    /// Where each graph's nodes begin, i64 `[G + 1]`.
+    pub node_ptr: Tensor,
     /// Nodes of each graph, f32 `[G]`.
     pub nodes_per_graph: Tensor,
     /// Window label, i64 `[G]`: 1 = at least one injected frame.
@@ -53,10 +57,14 @@ impl GraphBatch {
     pub fn from_host(host: &HostBatch<'_>, device: Device) -> Self {
         let n_nodes = host.node_id.len();
         let n_graphs = host.labels.len();
-        let (src, dst) = conv_edges(host.edge_src, host.edge_dst, n_nodes);
-        let mut nodes_per_graph = vec![0_f32; n_graphs];
+        let edges = HostEdges::new(host.edge_src, host.edge_dst, n_nodes);
+        let mut node_ptr = vec![0_i64; n_graphs + 1];
         for &graph in host.graph_of_node {
-            nodes_per_graph[graph as usize] += 1.0;
+            node_ptr[graph as usize + 1] += 1;
+        }
+        let nodes_per_graph: Vec<f32> = node_ptr[1..].iter().map(|&nodes| nodes as f32).collect();
+        for graph in 0..n_graphs {
+            node_ptr[graph + 1] += node_ptr[graph];
         }
         let put = |values: &[i64]| Tensor::from_slice(values).to_device(device);
         Self {
@@ -64,8 +72,9 @@ impl GraphBatch {
             x: Tensor::from_slice(host.x).view([-1, NODE_FEATURES]).to_device(device),
             transition_src: put(host.edge_src),
             transition_dst: put(host.edge_dst),
-            edges: ConvEdges { src: put(&src), dst: put(&dst) },
+            edges: ConvEdges { src: put(&edges.src), dst: put(&edges.dst), in_ptr: put(&edges.in_ptr) },
             graph_of_node: put(host.graph_of_node),
+            node_ptr: put(&node_ptr),
             nodes_per_graph: Tensor::from_slice(&nodes_per_graph).to_device(device),
             labels: put(host.labels),
             n_graphs: n_graphs as i64,
@@ -101,35 +110,44 @@ impl GraphBatch {
     }
 }
 
-/// Drops captured self-loops, adds one per node, and sorts by target (counting sort, stable in the source):
-/// neighbouring targets then lie together in memory.
-fn conv_edges(edge_src: &[i64], edge_dst: &[i64], n_nodes: usize) -> (Vec<i64>, Vec<i64>) {
-    let mut start = vec![0_usize; n_nodes + 1];
-    let proper = || edge_src.iter().zip(edge_dst).filter(|(s, d)| s != d);
-    for (_, &target) in proper() {
-        start[target as usize + 1] += 1;
+/// [`ConvEdges`] on the host.
+struct HostEdges {
+    src: Vec<i64>,
+    dst: Vec<i64>,
+    in_ptr: Vec<i64>,
+}
+
+impl HostEdges {
+    /// Drops captured self-loops, adds one per node, and sorts by target (counting sort, stable in the
+    /// source): neighbouring targets then lie together in memory.
+    fn new(edge_src: &[i64], edge_dst: &[i64], n_nodes: usize) -> Self {
+        let mut in_ptr = vec![0_i64; n_nodes + 1];
+        let proper = || edge_src.iter().zip(edge_dst).filter(|(s, d)| s != d);
+        for (_, &target) in proper() {
+            in_ptr[target as usize + 1] += 1;
+        }
+        for node in 0..n_nodes {
+            // One more per node for its self-loop.
+            in_ptr[node + 1] += in_ptr[node] + 1;
+        }
+        let total = in_ptr[n_nodes] as usize;
+        let mut src = vec![0; total];
+        let mut dst = vec![0; total];
+        let mut next = in_ptr.clone();
+        let mut place = |source: i64, target: i64| {
+            let slot = &mut next[target as usize];
+            src[*slot as usize] = source;
+            dst[*slot as usize] = target;
+            *slot += 1;
+        };
+        for (&source, &target) in proper() {
+            place(source, target);
+        }
+        for node in 0..n_nodes as i64 {
+            place(node, node);
+        }
+        Self { src, dst, in_ptr }
     }
-    for node in 0..n_nodes {
-        // One more per node for its self-loop.
-        start[node + 1] += start[node] + 1;
-    }
-    let total = start[n_nodes];
-    let mut src = vec![0; total];
-    let mut dst = vec![0; total];
-    let mut next = start;
-    let mut place = |source: i64, target: i64| {
-        let slot = &mut next[target as usize];
-        src[*slot] = source;
-        dst[*slot] = target;
-        *slot += 1;
-    };
-    for (&source, &target) in proper() {
-        place(source, target);
-    }
-    for node in 0..n_nodes as i64 {
-        place(node, node);
-    }
-    (src, dst)
 }
 
 #[cfg(test)]
@@ -138,9 +156,10 @@ mod tests {
 
     #[test]
     fn self_loops_become_exactly_one_per_node_and_targets_ascend() {
-        let (src, dst) = conv_edges(&[0, 0, 2, 1], &[0, 1, 1, 2], 3);
-        assert_eq!(dst, [0, 1, 1, 1, 2, 2]);
-        assert_eq!(src, [0, 0, 2, 1, 1, 2]);
+        let edges = HostEdges::new(&[0, 0, 2, 1], &[0, 1, 1, 2], 3);
+        assert_eq!(edges.dst, [0, 1, 1, 1, 2, 2]);
+        assert_eq!(edges.src, [0, 0, 2, 1, 1, 2]);
+        assert_eq!(edges.in_ptr, [0, 1, 4, 6]);
     }
 
     #[test]
@@ -156,6 +175,7 @@ mod tests {
         };
         let batch = GraphBatch::from_host(&host, Device::Cpu);
         let values = Tensor::from_slice(&[1.0_f32, 3.0, -7.0]);
+        assert_eq!(Vec::<i64>::try_from(&batch.node_ptr).unwrap(), [0, 2, 3]);
         assert_eq!(Vec::<f32>::try_from(batch.mean_by_graph(&values)).unwrap(), [2.0, -7.0]);
         assert_eq!(Vec::<f32>::try_from(batch.extremum_by_graph(&values, "amax")).unwrap(), [3.0, -7.0]);
         assert_eq!(Vec::<f32>::try_from(batch.extremum_by_graph(&values, "amin")).unwrap(), [1.0, -7.0]);

@@ -4,6 +4,7 @@ use common::config::semantic::GatArch;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+use super::fused::{Dropout, Kernels};
 use super::gat_conv::GatConv;
 use super::init::{Linear, embedding, node_input};
 use crate::batch::{GraphBatch, NODE_FEATURES};
@@ -17,6 +18,7 @@ pub struct Gat {
     pub store: VarStore,
     pub arch: GatArch,
     pub num_ids: i64,
+    pub kernels: Kernels,
     id_embedding: Tensor,
     convs: Vec<GatConv>,
     fc_layers: Vec<Linear>,
@@ -59,7 +61,8 @@ impl Gat {
                 Linear::new(&path, pooled, if layer == last { CLASSES } else { pooled })
             })
             .collect();
-        Self { arch: arch.clone(), num_ids, id_embedding, convs, fc_layers, store }
+        let kernels = Kernels::for_device(device);
+        Self { arch: arch.clone(), num_ids, kernels, id_embedding, convs, fc_layers, store }
     }
 
     /// Pooled embedding `[G, layers·heads·hidden]`. The mean of a concatenation is the concatenation of the
@@ -70,8 +73,10 @@ impl Gat {
             .convs
             .iter()
             .map(|conv| {
-                x = conv.forward(&x, &batch.edges).relu().dropout(self.arch.dropout, train);
-                batch.mean_by_graph(&x)
+                let dropout = Dropout::draw(self.arch.dropout, train);
+                let (out, mean) = conv.pooled_layer(&x, batch, dropout, self.kernels);
+                x = out;
+                mean
             })
             .collect();
         Tensor::cat(&means, 1)
@@ -81,7 +86,7 @@ impl Gat {
     pub fn classify(&self, pooled: &Tensor, train: bool) -> Tensor {
         let (last, hidden) = self.fc_layers.split_last().expect("a classifier always has its last layer");
         let x = hidden.iter().fold(pooled.shallow_clone(), |x, layer| {
-            layer.forward(&x).relu().dropout(self.arch.dropout, train)
+            Dropout::draw(self.arch.dropout, train).apply(&layer.forward(&x).relu())
         });
         last.forward(&x)
     }

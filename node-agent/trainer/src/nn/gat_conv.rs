@@ -3,8 +3,9 @@
 use tch::nn::Path;
 use tch::{Kind, Tensor};
 
+use super::fused::{self, Dropout, Kernels};
 use super::init::glorot;
-use crate::batch::ConvEdges;
+use crate::batch::{ConvEdges, GraphBatch};
 
 /// Slope of the leaky ReLU on attention scores.
 const NEGATIVE_SLOPE: f64 = 0.2;
@@ -39,7 +40,7 @@ impl GatConv {
         }
     }
 
-    /// `[N, in]` to `[N, H·C]`.
+    /// `[N, in]` to `[N, H·C]` in plain operations of libtorch: the reference.
     pub fn forward(&self, x: &Tensor, edges: &ConvEdges) -> Tensor {
         let (n_nodes, width) = (x.size()[0], self.heads * self.channels);
         let alpha = self.attention(x, edges);
@@ -50,6 +51,37 @@ impl GatConv {
             &edges.dst,
             &messages.view([-1, width]),
         ) + &self.bias
+    }
+
+    /// The layer of a classifier: convolution, ReLU, dropout. Gives `[N, H·C]` and its mean over each graph,
+    /// `[G, H·C]`.
+    pub fn pooled_layer(
+        &self,
+        x: &Tensor,
+        batch: &GraphBatch,
+        dropout: Dropout,
+        kernels: Kernels,
+    ) -> (Tensor, Tensor) {
+        if kernels == Kernels::Fused {
+            let (out, pooled) = fused::gat_layer(x, &self.fused(true, dropout), batch, true);
+            return (out, pooled.expect("asked for"));
+        }
+        let out = dropout.apply(&self.forward(x, &batch.edges).relu());
+        let pooled = batch.mean_by_graph(&out);
+        (out, pooled)
+    }
+
+    /// The bare convolution, `[N, in]` to `[N, H·C]`.
+    pub fn convolve(&self, x: &Tensor, batch: &GraphBatch, kernels: Kernels) -> Tensor {
+        match kernels {
+            Kernels::Plain => self.forward(x, &batch.edges),
+            Kernels::Fused => fused::gat_layer(x, &self.fused(false, Dropout::OFF), batch, false).0,
+        }
+    }
+
+    fn fused(&self, relu: bool, dropout: Dropout) -> fused::GatLayer<'_> {
+        let Self { weight, att_src, att_dst, bias, .. } = self;
+        fused::GatLayer { weight, att_src, att_dst, bias, relu, dropout }
     }
 
     /// Weight of each edge within its target's softmax, `[E, H]`.

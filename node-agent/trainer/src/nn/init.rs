@@ -3,6 +3,8 @@
 use tch::nn::{Init, Path};
 use tch::{Kind, Tensor};
 
+use super::fused::{self, Dropout, Kernels};
+
 /// Uniform in ±√(6 / (fan in + fan out)) (Glorot), as PyTorch Geometric starts its own linears and attention
 /// vectors.
 #[must_use]
@@ -74,6 +76,17 @@ impl BatchNorm {
             1e-5,
             false,
         )
+    }
+
+    /// Normalisation, ReLU, dropout.
+    pub fn activated(&self, x: &Tensor, train: bool, dropout: Dropout, kernels: Kernels) -> Tensor {
+        // The fused operation knows no gradient through running statistics, which only a batch of one node wants.
+        let trains = train && x.size()[0] > 1;
+        if kernels == Kernels::Plain || x.size()[0] == 0 || (!trains && x.requires_grad()) {
+            return dropout.apply(&self.forward(x, train).relu());
+        }
+        let Self { weight, bias, running_mean, running_var } = self;
+        fused::norm_act(x, &fused::NormAct { weight, bias, running_mean, running_var, dropout }, trains)
     }
 }
 

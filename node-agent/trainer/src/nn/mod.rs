@@ -1,6 +1,10 @@
 //! Layers and models. Parameter names are those of PyTorch Geometric and of the published Python classes,
 //! so that a saved model loads there by name.
+//!
+//! [`fused`] has the fast forms of the heavy operations on a CPU; what stands in the layers themselves is the
+//! plain form, which the fast one is tested against.
 
+pub mod fused;
 pub mod gat;
 pub mod gat_conv;
 pub mod init;

@@ -4,6 +4,7 @@ use common::config::semantic::VgaeArch;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+use super::fused::{Dropout, Kernels};
 use super::gat_conv::GatConv;
 use super::init::{BatchNorm, Linear, embedding, node_input};
 use crate::batch::{GraphBatch, NODE_FEATURES};
@@ -18,6 +19,7 @@ pub struct Vgae {
     pub store: VarStore,
     pub arch: VgaeArch,
     pub num_ids: i64,
+    pub kernels: Kernels,
     id_embedding: Tensor,
     encoder: Vec<(GatConv, BatchNorm)>,
     z_mean: Linear,
@@ -95,6 +97,7 @@ impl Vgae {
         Self {
             arch: arch.clone(),
             num_ids,
+            kernels: Kernels::for_device(device),
             id_embedding,
             encoder,
             z_mean: Linear::new(&(&root / "z_mean"), encoded, latent),
@@ -121,17 +124,17 @@ impl Vgae {
     #[must_use]
     pub fn decode(&self, z: &Tensor, batch: &GraphBatch, train: bool) -> Decoded {
         let x = self.layers(&self.decoder, z.shallow_clone(), batch, train);
-        let features = self.decoder_out.forward(&x, &batch.edges).sigmoid();
-        let neighbourhood_hidden = self
-            .neighbourhood
-            .iter()
-            .fold(z.shallow_clone(), |x, layer| layer.forward(&x).relu().dropout(self.arch.dropout, train));
+        let features = self.decoder_out.convolve(&x, batch, self.kernels).sigmoid();
+        let neighbourhood_hidden = self.neighbourhood.iter().fold(z.shallow_clone(), |x, layer| {
+            Dropout::draw(self.arch.dropout, train).apply(&layer.forward(&x).relu())
+        });
         Decoded { features, neighbourhood_hidden }
     }
 
     fn layers(&self, layers: &[(GatConv, BatchNorm)], x: Tensor, batch: &GraphBatch, train: bool) -> Tensor {
         layers.iter().fold(x, |x, (conv, norm)| {
-            norm.forward(&conv.forward(&x, &batch.edges), train).relu().dropout(self.arch.dropout, train)
+            let dropout = Dropout::draw(self.arch.dropout, train);
+            norm.activated(&conv.convolve(&x, batch, self.kernels), train, dropout, self.kernels)
         })
     }
 
@@ -143,9 +146,9 @@ impl Vgae {
             let z = self.encode(batch, false).mean;
             let decoded = self.decode(&z, batch, false);
             let error = (&decoded.features - &batch.x).square().mean_dim(1_i64, false, Kind::Float);
-            let neighbourhood =
-                neighbourhood_bce_by_node(&decoded.neighbourhood_hidden, &self.neighbourhood_head, batch);
-            let id = id_cross_entropy_by_node(&z, &self.id_head, &batch.node_id);
+            let (hidden, head) = (&decoded.neighbourhood_hidden, &self.neighbourhood_head);
+            let neighbourhood = neighbourhood_bce_by_node(hidden, head, batch, self.kernels);
+            let id = id_cross_entropy_by_node(&z, &self.id_head, &batch.node_id, self.kernels);
             let width = i64::from(self.arch.latent);
             let z_mean = batch.mean_by_graph(&z.mean_dim(1_i64, false, Kind::Float));
             let centred = &z - z_mean.index_select(0, &batch.graph_of_node).unsqueeze(1);

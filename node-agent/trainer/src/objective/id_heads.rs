@@ -2,11 +2,13 @@
 //!
 //! Both are a linear layer followed by a cross entropy, so their gradients are known in closed form. They
 //! are computed here in blocks of nodes, without autograd: neither the dense multi-hot target nor the logits
-//! of a whole batch ever exist, and memory is bounded by one block.
+//! of a whole batch ever exist, and memory is bounded by one block. On a CPU the fused operation does the same
+//! with a block that fits the cache.
 
 use tch::{Kind, Reduction, Tensor};
 
 use crate::batch::GraphBatch;
+use crate::nn::fused::{self, HeadResult, Kernels};
 use crate::nn::init::Linear;
 
 /// Logits of a block: 8 Mi entries, 32 MiB in f32.
@@ -22,9 +24,13 @@ pub struct HeadLoss {
 /// Mean over nodes × ids of the binary cross entropy between the neighbourhood logits and the ids that each
 /// node's transitions lead to. `hidden` is `[N, H]`.
 #[must_use]
-pub fn neighbourhood_bce(hidden: &Tensor, head: &Linear, batch: &GraphBatch) -> HeadLoss {
+pub fn neighbourhood_bce(hidden: &Tensor, head: &Linear, batch: &GraphBatch, kernels: Kernels) -> HeadLoss {
     let scale = 1.0 / (batch.n_nodes as f64 * head.bias.size()[0] as f64);
     let targets = batch.node_id.index_select(0, &batch.transition_dst);
+    if kernels == Kernels::Fused {
+        let result = fused_head(hidden, head, (&batch.transition_src, &targets), false, true);
+        return fused_loss(hidden, head, result, scale);
+    }
     head_loss(hidden, head, scale, |logits, start| {
         // BCE = softplus(logit) - logit for a positive, softplus(logit) else: only the positives are listed.
         let (rows, columns) = positives_of_block(batch, &targets, start, logits.size()[0]);
@@ -36,8 +42,11 @@ pub fn neighbourhood_bce(hidden: &Tensor, head: &Linear, batch: &GraphBatch) -> 
 
 /// Mean over nodes of the cross entropy of the node's own id. `z` is `[N, latent]`.
 #[must_use]
-pub fn id_cross_entropy(z: &Tensor, head: &Linear, node_id: &Tensor) -> HeadLoss {
+pub fn id_cross_entropy(z: &Tensor, head: &Linear, node_id: &Tensor, kernels: Kernels) -> HeadLoss {
     let scale = 1.0 / node_id.size()[0] as f64;
+    if kernels == Kernels::Fused {
+        return fused_loss(z, head, fused_head(z, head, (&every_row(node_id), node_id), true, true), scale);
+    }
     head_loss(z, head, scale, |logits, start| {
         let n = logits.size()[0];
         let columns = node_id.narrow(0, start, n);
@@ -49,8 +58,17 @@ pub fn id_cross_entropy(z: &Tensor, head: &Linear, node_id: &Tensor) -> HeadLoss
 }
 
 /// Neighbourhood cross entropy of each node, mean over ids, `[N]`; no gradient.
-pub fn neighbourhood_bce_by_node(hidden: &Tensor, head: &Linear, batch: &GraphBatch) -> Tensor {
+pub fn neighbourhood_bce_by_node(
+    hidden: &Tensor,
+    head: &Linear,
+    batch: &GraphBatch,
+    kernels: Kernels,
+) -> Tensor {
     let targets = batch.node_id.index_select(0, &batch.transition_dst);
+    if kernels == Kernels::Fused {
+        let result = fused_head(hidden, head, (&batch.transition_src, &targets), false, false);
+        return result.by_node / head.bias.size()[0] as f64;
+    }
     by_node(hidden, head, |logits, start| {
         let n = logits.size()[0];
         let (rows, columns) = positives_of_block(batch, &targets, start, n);
@@ -64,11 +82,36 @@ pub fn neighbourhood_bce_by_node(hidden: &Tensor, head: &Linear, batch: &GraphBa
 }
 
 /// Cross entropy of each node's own id, `[N]`; no gradient.
-pub fn id_cross_entropy_by_node(z: &Tensor, head: &Linear, node_id: &Tensor) -> Tensor {
+pub fn id_cross_entropy_by_node(z: &Tensor, head: &Linear, node_id: &Tensor, kernels: Kernels) -> Tensor {
+    if kernels == Kernels::Fused {
+        return fused_head(z, head, (&every_row(node_id), node_id), true, false).by_node;
+    }
     by_node(z, head, |logits, start| {
         let n = logits.size()[0];
         logits.cross_entropy_loss::<Tensor>(&node_id.narrow(0, start, n), None, Reduction::None, -100, 0.0)
     })
+}
+
+fn every_row(node_id: &Tensor) -> Tensor {
+    Tensor::arange(node_id.size()[0], (Kind::Int64, node_id.device()))
+}
+
+fn fused_head(
+    x: &Tensor,
+    head: &Linear,
+    targets: (&Tensor, &Tensor),
+    exclusive: bool,
+    gradient: bool,
+) -> HeadResult {
+    fused::head(x, (&head.weight, &head.bias), targets, exclusive, gradient)
+}
+
+fn fused_loss(x: &Tensor, head: &Linear, result: HeadResult, scale: f64) -> HeadLoss {
+    let value = (result.by_node.sum(Kind::Double) * scale).to_kind(Kind::Float);
+    let Some([by_x, by_weight, by_bias]) = result.gradients.map(|g| g.map(|g| g * scale)) else {
+        return HeadLoss { value };
+    };
+    attach(&value, &[(x, &by_x), (&head.weight, &by_weight), (&head.bias, &by_bias)])
 }
 
 /// Rows per block for a vocabulary of `width` ids.
@@ -203,17 +246,22 @@ mod tests {
         }
         let dense =
             head.forward(&x).binary_cross_entropy_with_logits::<Tensor>(&target, None, None, Reduction::Mean);
-        close(&neighbourhood_bce(&x, &head, &batch).value, &dense, &head, &x);
-
-        let by_node = neighbourhood_bce_by_node(&x, &head, &batch).mean(Kind::Float);
-        assert!((by_node.double_value(&[]) - dense.double_value(&[])).abs() < 1e-6);
+        for kernels in [Kernels::Plain, Kernels::Fused] {
+            close(&neighbourhood_bce(&x, &head, &batch, kernels).value, &dense, &head, &x);
+            let by_node = neighbourhood_bce_by_node(&x, &head, &batch, kernels).mean(Kind::Float);
+            assert!((by_node.double_value(&[]) - dense.double_value(&[])).abs() < 1e-6);
+        }
     }
 
     #[test]
     fn id_loss_equals_the_dense_formula_and_its_gradients() {
         let (batch, _store, head, x) = setup();
         let dense = head.forward(&x).cross_entropy_for_logits(&batch.node_id);
-        close(&id_cross_entropy(&x, &head, &batch.node_id).value, &dense, &head, &x);
+        for kernels in [Kernels::Plain, Kernels::Fused] {
+            close(&id_cross_entropy(&x, &head, &batch.node_id, kernels).value, &dense, &head, &x);
+            let by_node = id_cross_entropy_by_node(&x, &head, &batch.node_id, kernels).mean(Kind::Float);
+            assert!((by_node.double_value(&[]) - dense.double_value(&[])).abs() < 1e-6);
+        }
     }
 
     #[test]

@@ -35,9 +35,9 @@ impl VgaePass {
     /// each term a mean over the nodes of the batch.
     pub fn loss(&self, vgae: &Vgae, batch: &GraphBatch, weights: &VgaeLoss) -> Tensor {
         let mse = (&self.decoded.features - &batch.x).square().mean(Kind::Float);
-        let id = id_cross_entropy(&self.z, &vgae.id_head, &batch.node_id).value;
+        let id = id_cross_entropy(&self.z, &vgae.id_head, &batch.node_id, vgae.kernels).value;
         let hidden = &self.decoded.neighbourhood_hidden;
-        let neighbourhood = neighbourhood_bce(hidden, &vgae.neighbourhood_head, batch).value;
+        let neighbourhood = neighbourhood_bce(hidden, &vgae.neighbourhood_head, batch, vgae.kernels).value;
         mse * weights.feature
             + id * weights.id
             + neighbourhood * weights.neighbourhood

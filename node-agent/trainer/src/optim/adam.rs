@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use tch::nn::VarStore;
-use tch::{TchError, Tensor, no_grad_guard};
+use tch::{Device, TchError, Tensor, no_grad_guard};
 use thiserror::Error;
+
+use crate::nn::fused::{self, AdamStep};
 
 /// Prefix of the names of saved optimiser tensors.
 const STATE_PREFIX: &str = "optim.";
@@ -123,6 +125,9 @@ impl Adam {
         let _guard = no_grad_guard();
         self.steps_done += 1;
         let config = self.config;
+        if self.slots.iter().all(|slot| slot.weight.device() == Device::Cpu) && fused::available() {
+            return self.step_fused();
+        }
         let steps = self.steps_done as i32;
         let bias1 = 1.0 - config.beta1.powi(steps);
         let bias2_root = (1.0 - config.beta2.powi(steps)).sqrt();
@@ -133,6 +138,22 @@ impl Adam {
             }
         }
         Ok(())
+    }
+
+    /// The same update in one pass over each tensor.
+    fn step_fused(&mut self) -> Result<(), OptimError> {
+        let config = self.config;
+        let (decay, decoupled) = match config.decay {
+            WeightDecay::L2(decay) => (decay, false),
+            WeightDecay::Decoupled(decay) => (decay, true),
+        };
+        let betas = (config.beta1, config.beta2);
+        let by = AdamStep { step: self.steps_done, lr: config.lr, betas, eps: config.eps, decay, decoupled };
+        let grads = self.slots.iter().map(|slot| slot.weight.f_grad()).collect::<Result<Vec<_>, _>>()?;
+        let slots = self.slots.iter().zip(&grads).filter(|(_, grad)| grad.defined());
+        let slots: Vec<_> =
+            slots.map(|(slot, grad)| [&slot.weight, grad, &slot.first_moment, &slot.second_moment]).collect();
+        Ok(fused::adam_step(&slots, &by)?)
     }
 
     /// State by name: `optim.step` (i64 scalar), `optim.<weight>.exp_avg`, `optim.<weight>.exp_avg_sq`.
