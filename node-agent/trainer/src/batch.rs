@@ -151,6 +151,10 @@ impl HostEdges {
 }
 
 #[cfg(test)]
+#[path = "../tests/support/graphs.rs"]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -14,7 +14,7 @@ use crate::fit::loader::Loader;
 use crate::fit::{Evaluator, FitOptions, Listener};
 
 /// Raised when the mathematics of a phase changes, so that no checkpoint of the older one is resumed.
-pub const MATHEMATICS_VERSION: u32 = 2;
+pub const MATHEMATICS_VERSION: u32 = 3;
 /// Graphs per evaluation batch.
 const EVAL_BATCH_CPU: u32 = 128;
 const EVAL_BATCH_CUDA: u32 = 2048;

@@ -1,60 +1,13 @@
-//! Fused against plain: values, gradients, masks, and whole training steps.
+//! Fused against plain: values, gradients and masks. Whole seeded runs: `tests/fused_curves.rs`.
 
-use std::collections::BTreeMap;
-
-use common::config::semantic::{GatArch, ModelSize, VgaeArch, VgaeSemantic};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 use super::{Dropout, Kernels, VARIABLE, available};
-use crate::batch::{GraphBatch, HostBatch};
-use crate::fit::trainee::named;
-use crate::nn::gat::Gat;
+use crate::batch::testing::batch;
 use crate::nn::gat_conv::GatConv;
 use crate::nn::init::BatchNorm;
-use crate::nn::vgae::Vgae;
-use crate::objective::classification::cross_entropy;
-use crate::objective::vgae::VgaePass;
 use crate::optim::{Adam, AdamConfig, WeightDecay};
-
-const IDS: i64 = 70;
-
-/// `graphs` ragged graphs, the first of one node, with self-loops, repeats of sources and nodes without edges.
-fn batch(graphs: usize) -> GraphBatch {
-    crate::runtime::init();
-    let (mut node_id, mut x, mut src, mut dst) = (vec![], vec![], vec![], vec![]);
-    let (mut graph_of_node, mut labels) = (vec![], vec![]);
-    let mut state = 1_u64;
-    let mut next = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) as usize % below) as i64
-    };
-    for graph in 0..graphs {
-        let base = node_id.len() as i64;
-        let nodes = if graph == 0 { 1 } else { 1 + next(60) };
-        for node in 0..nodes {
-            node_id.push(node);
-            graph_of_node.push(graph as i64);
-            x.extend((0..10).map(|_| next(1000) as f32 / 500.0 - 1.0));
-        }
-        let mut edges: Vec<(i64, i64)> =
-            (0..2 * nodes).map(|_| (next(nodes as usize), next(nodes as usize))).collect();
-        edges.sort_unstable();
-        edges.dedup();
-        src.extend(edges.iter().map(|edge| base + edge.0));
-        dst.extend(edges.iter().map(|edge| base + edge.1));
-        labels.push(next(2));
-    }
-    let host = HostBatch {
-        node_id: &node_id,
-        x: &x,
-        edge_src: &src,
-        edge_dst: &dst,
-        graph_of_node: &graph_of_node,
-        labels: &labels,
-    };
-    GraphBatch::from_host(&host, Device::Cpu)
-}
 
 fn apart(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
@@ -76,7 +29,7 @@ fn conv(inputs: i64, channels: i64, heads: i64) -> (VarStore, GatConv) {
     tch::manual_seed(5);
     let store = VarStore::new(Device::Cpu);
     let conv = GatConv::new(&store.root(), inputs, channels, heads);
-    tch::no_grad(|| store.variables()["bias"].shallow_clone().uniform_(-0.5, 0.5));
+    let _ = tch::no_grad(|| store.variables()["bias"].shallow_clone().uniform_(-0.5, 0.5));
     (store, conv)
 }
 
@@ -193,7 +146,7 @@ fn normalisation_agrees_in_values_gradients_and_running_statistics() {
             let grads = gradients(&[&out], &[&x, &variables["weight"], &variables["bias"]]);
             let eval = tch::no_grad(|| norm.activated(&x, false, Dropout::OFF, kernels));
             let running = ["running_mean", "running_var"].map(|name| variables[name].shallow_clone());
-            [vec![out, eval], grads, running.to_vec()].concat()
+            [out, eval].into_iter().chain(grads).chain(running).collect::<Vec<_>>()
         });
         for (i, (a, b)) in a.iter().zip(&b).enumerate() {
             assert!(apart(b, a) < 5e-5, "{rows} x {width}, tensor {i}: {}", apart(b, a));
@@ -219,65 +172,4 @@ fn one_fused_adam_step_follows_the_formula() {
         };
         assert!(apart(&weight.detach(), &expected) < 1e-6);
     }
-}
-
-/// A model to train: its tensors and its loss.
-type Training = (BTreeMap<String, Tensor>, Box<dyn Fn() -> Tensor>);
-
-/// Losses of some seeded steps with dropout, and the weights after them.
-fn train((variables, loss): Training) -> (Vec<f64>, Vec<Tensor>) {
-    let config = AdamConfig::new(1e-3, WeightDecay::Decoupled(1e-4));
-    let trainable = variables.iter().filter(|(_, tensor)| tensor.requires_grad());
-    let mut adam = Adam::new(trainable.map(|(name, t)| (name.clone(), t.shallow_clone())), config).unwrap();
-    let losses = (0..15)
-        .map(|step| {
-            tch::manual_seed(step);
-            adam.zero_grad();
-            let loss = loss();
-            loss.backward();
-            adam.clip_grad_norm(1.0).unwrap();
-            adam.step().unwrap();
-            loss.double_value(&[])
-        })
-        .collect();
-    (losses, variables.into_values().collect())
-}
-
-fn assert_same_curves(make: impl Fn(Kernels) -> Training) {
-    let (plain, fused) = (train(make(Kernels::Plain)), train(make(Kernels::Fused)));
-    for (step, (a, b)) in plain.0.iter().zip(&fused.0).enumerate() {
-        assert!((a - b).abs() < 2e-4 * a.abs(), "step {step}: {a} against {b}");
-    }
-    assert!(plain.0[14] < plain.0[0], "nothing was learned: {:?}", plain.0);
-    for (a, b) in plain.1.iter().zip(&fused.1) {
-        // Adam turns rounding of tiny gradients into steps of the learning rate.
-        assert!(apart(b, a) < 15.0 * 1e-3, "{}", apart(b, a));
-    }
-}
-
-#[test]
-fn seeded_runs_of_the_classifier_agree() {
-    for size in [ModelSize::Large, ModelSize::Small] {
-        assert_same_curves(|kernels| {
-            let batch = batch(20);
-            tch::manual_seed(1);
-            let mut gat = Gat::new(&GatArch::of_size(size), IDS, Device::Cpu);
-            gat.kernels = kernels;
-            let variables = named(&gat.store);
-            (variables, Box::new(move || cross_entropy(&gat.forward(&batch, true), &batch.labels, None)))
-        });
-    }
-}
-
-#[test]
-fn seeded_runs_of_the_auto_encoder_agree() {
-    assert_same_curves(|kernels| {
-        let batch = batch(20);
-        tch::manual_seed(1);
-        let mut vgae = Vgae::new(&VgaeArch::of_size(ModelSize::Small), IDS, Device::Cpu);
-        vgae.kernels = kernels;
-        let weights = VgaeSemantic::of_size(ModelSize::Small).loss;
-        let variables = named(&vgae.store);
-        (variables, Box::new(move || VgaePass::run(&vgae, &batch, true).loss(&vgae, &batch, &weights)))
-    });
 }

@@ -8,8 +8,8 @@ use super::replay::Transitions;
 use crate::nn::qnet::QNet;
 use crate::optim::{Adam, AdamConfig, WeightDecay};
 
-/// States looked at in one pass when choosing greedily.
-const CHOICE_BATCH: i64 = 8_192;
+/// States looked at in one pass when choosing greedily: the activations of so many stay in the cache.
+const CHOICE_BATCH: i64 = 1_024;
 /// Where the Huber loss turns from square to linear.
 const HUBER_DELTA: f64 = 1.0;
 
@@ -41,17 +41,26 @@ impl Agent {
         })
     }
 
-    /// One action per state: random with probability `epsilon`, else the best of the online network.
-    /// `[B, 15]` to i64 `[B]`.
-    pub fn choose(&self, states: &Tensor, epsilon: f64) -> Result<Tensor, FusionError> {
-        let greedy = choose_greedily(&self.online, states)?;
+    /// One action for each of `rows` of `states`: random with probability `epsilon`, else the best of the online
+    /// network. `[n, 15]` and i64 `[B]` to i64 `[B]`.
+    ///
+    /// The network does not change meanwhile, so a state that was drawn several times is looked at once, and one
+    /// whose every draw explores not at all.
+    pub fn choose(&self, states: &Tensor, rows: &Tensor, epsilon: f64) -> Result<Tensor, FusionError> {
         if epsilon <= 0.0 {
-            return Ok(greedy);
+            return self.choose_distinct(states, rows);
         }
-        let (n, device) = (states.size()[0], states.device());
+        let (n, device) = (rows.size()[0], rows.device());
         let random = Tensor::f_randint(i64::from(self.online.arch.actions), [n], (Kind::Int64, device))?;
         let explore = Tensor::f_rand([n], (Kind::Float, device))?.f_lt(epsilon)?;
-        Ok(random.f_where_self(&explore, &greedy)?)
+        let exploits = explore.f_logical_not()?;
+        let greedy = self.choose_distinct(states, &rows.f_masked_select(&exploits)?)?;
+        Ok(random.f_masked_scatter(&exploits, &greedy)?)
+    }
+
+    fn choose_distinct(&self, states: &Tensor, rows: &Tensor) -> Result<Tensor, FusionError> {
+        let (distinct, place) = rows.f_internal_unique(true, true)?;
+        Ok(choose_greedily(&self.online, &states.f_index_select(0, &distinct)?)?.f_index_select(0, &place)?)
     }
 
     /// One gradient step on transitions whose next state is the state itself; copies the online network into
@@ -130,11 +139,13 @@ mod tests {
     fn epsilon_is_the_share_of_random_choices() {
         tch::manual_seed(2);
         let agent = Agent::new(&config(), Device::Cpu).unwrap();
-        let x = states(4_000);
-        let greedy = agent.choose(&x, 0.0).unwrap();
-        assert_eq!(greedy, agent.online.forward(&x, false).argmax(1, false));
+        let x = states(1_000);
+        let rows = Tensor::randint(1_000, [4_000], (Kind::Int64, Device::Cpu));
+        let greedy = agent.choose(&x, &rows, 0.0).unwrap();
+        let each = agent.online.forward(&x, false).argmax(1, false);
+        assert_eq!(greedy, each.index_select(0, &rows));
         for epsilon in [0.25, 1.0] {
-            let moved = agent.choose(&x, epsilon).unwrap().ne_tensor(&greedy).to_kind(Kind::Float);
+            let moved = agent.choose(&x, &rows, epsilon).unwrap().ne_tensor(&greedy).to_kind(Kind::Float);
             let share = f64::try_from(moved.mean(Kind::Double)).unwrap();
             // a fifth of the random choices hits the greedy action
             assert!((share - epsilon * 0.8).abs() < 0.03, "{epsilon}: {share}");

@@ -168,8 +168,7 @@ impl<'a> Learner<'a> {
     fn act(&mut self, epsilon: f64) -> Result<f64, FusionError> {
         let rows = self.draw(i64::from(self.config.samples_per_episode.max(1)))?;
         let pick = |from: &Tensor| from.f_index_select(0, &rows);
-        let states = pick(&self.train.x)?;
-        let action = self.agent.choose(&states, epsilon)?;
+        let action = self.agent.choose(&self.train.x, &rows, epsilon)?;
         let alpha = alphas_of(&action, self.config.arch.actions);
         let (gat, anomaly) = (pick(&self.train_scores[0])?, pick(&self.train_scores[1])?);
         let fused = fused_score(&gat, &anomaly, &alpha);
