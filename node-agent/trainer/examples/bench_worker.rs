@@ -15,7 +15,7 @@ use dataset::{GraphSet, PrepareConfig, PrepareTuning};
 use tch::{Device, Kind, Tensor};
 use trainer::fit::listener::Silent;
 use trainer::fit::loader::Loader;
-use trainer::fit::step::Stepper;
+use trainer::fit::step::{Stepper, Task};
 use trainer::fit::{Evaluator, Trainee, seed};
 use trainer::nn::{gat::Gat, vgae::Vgae};
 use trainer::optim::{Adam, AdamConfig, WeightDecay};
@@ -107,7 +107,8 @@ fn train(trainee: &dyn Trainee, set: &GraphSet, batch: usize) {
     let mut next = (0..batches.len()).cycle();
     rounds(|| {
         let part = &batches[next.next().expect("endless")];
-        let loss = stepper.step(trainee, &mut adam, &mut loader, set, part, &|| {}, &mut Silent);
+        let task = Task { set, chosen: part, reseed: &|| {} };
+        let loss = stepper.step(trainee, &mut adam, &mut loader, task, &mut Silent);
         let _ = loss.expect("step");
         part.len() as u64
     });
