@@ -13,6 +13,7 @@
 //! | [`messages`] | offers, beats and events on the bus |
 //! | [`logs`] | log lines of attempts on the bus, and where they are kept |
 //! | [`trainer_protocol`] | frames between an agent and its trainer child |
+//! | [`spelling`] | "did you mean" |
 //! | [`subjects`], [`wire`] | names on the bus and the versioned MessagePack envelope |
 
 pub mod chain;
@@ -26,6 +27,7 @@ pub mod messages;
 pub mod plan;
 pub mod registry;
 pub mod slot;
+pub mod spelling;
 pub mod subjects;
 pub mod trainer_protocol;
 pub mod units;

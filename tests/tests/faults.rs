@@ -1,7 +1,7 @@
 //! `coord local run` with real processes and a scripted trainer: whoever is killed with -9 in the middle, the
 //! run ends with the same committed results.
 
-use harness::processes::{Process, Running, descendants, is_alive, kill_9, program, wait_for};
+use harness::processes::{Process, Running, descendants, is_alive, kill_9, program, signal, wait_for};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -131,6 +131,48 @@ fn the_coordinator_is_killed() {
 #[test]
 fn the_nats_server_is_killed() {
     survives(|p| program_of(p) == "nats-server");
+}
+
+/// Longer than the lease of [`Site::coord`].
+const STANDSTILL: Duration = Duration::from_secs(18);
+
+/// Stops the processes for longer than a lease in the middle of an attempt, and expects that no attempt is
+/// ended by it: silence of a time in which one did not run oneself proves nothing.
+fn outlives_a_standstill(script: &str, stopped: fn(&Process) -> bool, stopped_longer: fn(&Process) -> bool) {
+    let site = Site::new();
+    let mut command = site.coord(&["local", "run", "--only", "teacher"]);
+    let mut run = Running::start(command.env("FAKE_TRAINER", script), site.folder.path().join("run.log"));
+    let root = run.pid();
+    wait_for("a trainer", START_LIMIT, || find(root, is_trainer));
+    std::thread::sleep(Duration::from_millis(500));
+    let victims: Vec<Process> = descendants(root).into_iter().filter(stopped).collect();
+    assert!(!victims.is_empty(), "nobody to stop");
+    victims.iter().for_each(|p| signal("-STOP", p.pid));
+    std::thread::sleep(STANDSTILL);
+    let (late, soon): (Vec<Process>, Vec<Process>) = victims.into_iter().partition(stopped_longer);
+    soon.iter().for_each(|p| signal("-CONT", p.pid));
+    // Long enough for a decision on what was known before.
+    std::thread::sleep(Duration::from_secs(1));
+    late.iter().for_each(|p| signal("-CONT", p.pid));
+    assert!(run.wait(RUN_LIMIT).success(), "{}", run.output());
+    let events = site.coord(&["events", "-o", "json"]).output().expect("runs");
+    let events = String::from_utf8_lossy(&events.stdout).into_owned();
+    assert!(events.contains("committed"), "{events}");
+    for ended in ["retried", "failed", "fenced", "attempt_raised"] {
+        assert!(!events.contains(&format!("\"{ended}\"")), "an attempt was ended:\n{events}");
+    }
+}
+
+#[test]
+fn the_coordinator_stands_still_for_longer_than_a_lease() {
+    let long = r#"{"epochs": 160, "epoch_ms": 150}"#;
+    outlives_a_standstill(long, |p| program_of(p) == "coord", |_| false);
+}
+
+/// A laptop that slept: when it wakes, the coordinator is there before the agent has renewed anything.
+#[test]
+fn the_whole_machine_stands_still_for_longer_than_a_lease() {
+    outlives_a_standstill(SCRIPT, |_| true, |p| program_of(p) == "node-agent");
 }
 
 #[test]

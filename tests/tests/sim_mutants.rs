@@ -39,6 +39,11 @@ fn a_lease_judged_while_the_bus_is_away_is_caught() {
 }
 
 #[test]
+fn a_lease_judged_by_the_silence_of_a_standstill_is_caught() {
+    caught(Mutant::BlindToStandstill, 4_000, &["a lease outlives"]);
+}
+
+#[test]
 fn a_lease_ended_on_old_news_is_caught() {
     caught(Mutant::NoGuard, 2_000, &["a lease outlives"]);
 }

@@ -17,6 +17,7 @@ const WORTH_COMING_BY: &[&str] = &[
     "a child was stopped",
     "a child went on from a checkpoint",
     "a coordinator lost a race",
+    "a coordinator noticed that it had stood still",
     "a job failed",
     "a job was cancelled",
     "a job was skipped",

@@ -52,6 +52,16 @@ pub trait Kv: Send + Sync + 'static {
     /// Errors: `AlreadyExists`; after a time-out a second try may meet the value of the first.
     async fn create(&self, key: &str, value: Bytes) -> Result<Revision>;
 
+    /// Revision of the newest write of the whole bucket, deletions included; 0 in one never written to.
+    async fn newest(&self) -> Result<Revision>;
+
+    /// Writes `key` if it is absent and nothing in the bucket was written after `newest`: what was read of
+    /// the bucket since [`newest`](Kv::newest) was asked still holds.
+    ///
+    /// Errors: `AlreadyExists`, `WrongRevision`; after a time-out a second try may meet the value of the
+    /// first.
+    async fn create_after(&self, key: &str, value: Bytes, newest: Revision) -> Result<Revision>;
+
     /// Writes `key` if it is still at `expected`.
     ///
     /// Errors: `WrongRevision`; after a time-out a second try may meet the value of the first.

@@ -52,6 +52,7 @@ macro_rules! contract {
 contract! {
     kv::create_refuses_what_exists_and_accepts_what_was_deleted,
     kv::update_needs_the_revision_in_force,
+    kv::a_key_can_be_created_on_condition_that_the_bucket_did_not_move,
     kv::delete_can_be_conditional,
     kv::of_many_writers_with_one_revision_one_wins,
     kv::list_is_sorted_filtered_and_without_deleted_keys,

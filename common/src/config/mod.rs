@@ -11,7 +11,7 @@
 //! | [`semantic`], [`arch`], [`tuning`] | what a trainer gets; only the first two enter the job key |
 //! | [`settings`], [`resolve`] | the keys of `base.yaml` and how special ones fall back to general ones |
 //! | [`datasets`], [`profiles`], [`pipeline`] | the other three files |
-//! | [`canonical`] | the one text of a semantic configuration, for the job key |
+//! | `named` | a semantic configuration by the names people write |
 //! | [`show`] | a job's resolved configuration with the origin of each value |
 //!
 //! A dataset may override semantic settings (`datasets.NAME.overrides`). Within one layer such an
@@ -19,9 +19,9 @@
 //! silently ignored.
 
 pub mod arch;
-pub mod canonical;
 pub mod datasets;
 mod load;
+mod named;
 pub mod origin;
 mod overlay;
 pub mod pipeline;
@@ -41,7 +41,6 @@ mod yaml;
 mod tests;
 
 pub use arch::ModelSize;
-pub use canonical::{CanonicalMap, canonical_text};
 pub use datasets::DatasetSpec;
 pub use load::{BUILT_IN_FILES, FILE_NAMES, Sources};
 pub use origin::Origin;
@@ -97,11 +96,6 @@ impl Config {
     /// What a phase computes on a dataset.
     pub fn semantic(&self, dataset: &DatasetId, phase: Phase) -> PhaseSemantic {
         self.training(dataset).settings.semantic(phase)
-    }
-
-    /// The canonical map of [`Config::semantic`], for the job key and for "what changed".
-    pub fn semantic_for(&self, dataset: &DatasetId, phase: Phase) -> CanonicalMap {
-        self.semantic(dataset, phase).canonical()
     }
 
     /// Where and how fast a phase runs; the same for every dataset.

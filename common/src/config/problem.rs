@@ -66,11 +66,3 @@ impl fmt::Display for Problems {
         self.0.iter().try_for_each(|p| write!(f, "\n  {p}"))
     }
 }
-
-/// The known name most like `given`, if any is like it at all.
-pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // 0.8 keeps one or two slips of the finger in a short key and refuses words that merely share a letter.
-    const ALIKE: f64 = 0.8;
-    let scored = known.into_iter().map(|name| (strsim::jaro_winkler(given, name), name));
-    scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
-}

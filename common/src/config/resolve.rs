@@ -146,7 +146,7 @@ impl TrainingSettings {
     }
 
     /// The written key that decided a resolved one (`teacher.gat.lr` may come from `lr`), both
-    /// without their section. Keys as in [`super::canonical`].
+    /// without their section.
     pub fn deciding_key(&self, key: &str) -> String {
         // Settings are plain structs of numbers and names, which JSON can always hold.
         let tree = serde_json::to_value(self).expect("settings serialise to JSON");

@@ -3,9 +3,9 @@
 
 use super::datasets::DatasetSpec;
 use super::pipeline::{AgentSpec, ClusterSpec, PipelineSpec};
-use super::problem::did_you_mean;
 use super::profiles::GpuProfile;
 use super::settings::TrainingSettings;
+use crate::spelling::did_you_mean;
 use serde_json::{Value, json};
 
 /// Stands in a section for "any name": the entry below is the default of a new one.

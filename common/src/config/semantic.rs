@@ -1,6 +1,6 @@
 //! What a phase computes: every setting that can change its result.
 //!
-//! These structs are the *semantic* half of the configuration. Their canonical text goes into the
+//! These structs are the *semantic* half of the configuration. Their text goes into the
 //! job key, so a changed value makes the phase stale; settings that only decide how fast or where
 //! a phase runs live in [`super::tuning`]. The values here are resolved: nothing is optional for
 //! want of a default, and a struct met on the wire must name exactly the fields below.

@@ -12,7 +12,7 @@ use std::fmt::Display;
 /// Local node indices of a graph are 16 bits wide, and a window has at most one node more than messages.
 const WINDOW_MAX: u32 = 65_000;
 
-/// Collects what is wrong: key (as in the canonical map) and message.
+/// Collects what is wrong: key (as people write it) and message.
 #[derive(Default)]
 pub struct Findings(pub Vec<(String, String)>);
 

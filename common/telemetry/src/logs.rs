@@ -5,9 +5,12 @@ mod json;
 use crate::TelemetryError;
 use crate::resource::Service;
 use std::fs::OpenOptions;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
+use tracing_subscriber::fmt::{self, FormatFields, MakeWriter};
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// Lines that wait for a slow disk; more are dropped and counted, the process goes on.
@@ -77,12 +80,32 @@ where
     let filter = EnvFilter::new(filter);
     let lines = fmt::layer().with_ansi(false).with_writer(writer);
     match format {
-        LogFormat::Human => lines.with_filter(filter).boxed(),
+        LogFormat::Human => lines.fmt_fields(Own::<W>::default()).with_filter(filter).boxed(),
         LogFormat::Json => lines
             .fmt_fields(fmt::format::JsonFields::new())
             .event_format(json::JsonLines)
             .with_filter(filter)
             .boxed(),
+    }
+}
+
+/// The fields of a span as text, kept apart for each place that lines go to. The subscriber keeps one text a
+/// span and *type* of formatter: two layers of the same type would both append what is recorded later.
+struct Own<W> {
+    fields: DefaultFields,
+    of: PhantomData<fn() -> W>,
+}
+
+// By hand: nothing is asked of the writer.
+impl<W> Default for Own<W> {
+    fn default() -> Self {
+        Own { fields: DefaultFields::new(), of: PhantomData }
+    }
+}
+
+impl<'w, W> FormatFields<'w> for Own<W> {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> std::fmt::Result {
+        self.fields.format_fields(writer, fields)
     }
 }
 
@@ -121,6 +144,43 @@ impl LogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    /// What was written, shared with a layer; `N` makes it a type of its own.
+    #[derive(Clone, Default)]
+    struct Kept<const N: u8>(Arc<Mutex<Vec<u8>>>);
+
+    impl<const N: u8> std::io::Write for Kept<N> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_field_recorded_later_is_told_once_in_each_place() {
+        let (file, terminal) = (Kept::<0>::default(), Kept::<1>::default());
+        let (to_file, to_terminal) = (file.clone(), terminal.clone());
+        let sinks = vec![
+            sink(LogFormat::Human, "info", move || to_file.clone()),
+            sink(LogFormat::Human, "info", move || to_terminal.clone()),
+        ];
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(sinks), || {
+            let span = tracing::info_span!("attempt", job = "car/teacher", epoch = tracing::field::Empty);
+            span.record("epoch", 7);
+            span.in_scope(|| tracing::info!("saved"));
+        });
+        for bytes in [file.0, terminal.0] {
+            let text = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
+            assert!(text.contains("job=\"car/teacher\"") && text.contains("saved"), "{text}");
+            assert_eq!(text.matches("epoch=7").count(), 1, "{text}");
+        }
+    }
 
     #[test]
     fn the_environment_wins_and_nonsense_is_told() {

@@ -1,6 +1,7 @@
 //! Facts into state. Each is checked against what is known: an older revision than the one at hand is
 //! refused, since buckets are watched and read side by side and messages come late or twice.
 
+use crate::index;
 use crate::placement::index as rooms;
 use crate::state::{ChainSeen, NodeSeen, RegistrySeen, SlotSeen, State, Verified};
 use common::chain::ChainRecord;
@@ -84,14 +85,20 @@ pub enum Refused {
 pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Refused> {
     match event {
         Event::PlanSeen { plan } => {
-            let fresh = !state.plans.contains_key(&plan.id);
-            state.plans.entry(plan.id.clone()).or_insert(*plan);
-            Ok(changed_if(fresh))
+            let id = plan.id.clone();
+            if state.plans.contains_key(&id) {
+                return Ok(Changed::No);
+            }
+            state.plans.insert(id.clone(), *plan);
+            index::plan_seen(state, &id);
+            Ok(Changed::Yes)
         }
         Event::ChainSeen { record, revision } => chain_seen(state, now, *record, revision),
         Event::ChainGone { id } => {
             state.active.remove(&id);
-            Ok(changed_if(state.chains.remove(&id).is_some()))
+            let was_there = state.chains.remove(&id).is_some();
+            index::chain_gone(state, &id);
+            Ok(changed_if(was_there))
         }
         Event::SlotSeen { key, slot, revision } => slot_seen(state, now, key, slot, revision),
         Event::SlotGone { key, revision } => match state.slots.get(&key) {
@@ -101,11 +108,16 @@ pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Re
             _ => {
                 let was_there = state.slots.remove(&key).is_some();
                 rooms::slot_changed(state, &key);
+                index::slot_changed(state, &key);
                 Ok(changed_if(was_there))
             }
         },
         Event::RegistrySeen { entry, revision } => registry_seen(state, *entry, revision),
-        Event::RegistryGone { name } => Ok(changed_if(state.registry.remove(&name).is_some())),
+        Event::RegistryGone { name } => {
+            let was_there = state.registry.remove(&name).is_some();
+            index::registry_changed(state, &name);
+            Ok(changed_if(was_there))
+        }
         Event::Loaded => {
             state.loaded = true;
             Ok(Changed::Yes)
@@ -160,15 +172,13 @@ fn chain_seen(
         _ => {}
     }
     let seen = ChainSeen::new(record, revision, now);
-    for (phase, job) in &seen.record.jobs {
-        if let (Some(key), Some(result)) = (seen.keys.get(phase).copied(), job.state.result()) {
-            // An excluded or kept job's inputs are those of now, its result may be of another key.
-            if result.key == key {
-                state.committed.insert(key, result.clone());
-            }
-            state.verified.retain(|(k, _), _| *k != key);
-            state.declined.retain(|(k, _), _| *k != key);
-            state.published.remove(&key);
+    // An excluded or kept job's inputs are those of now, its result may be of another key.
+    for (_, result) in index::results(&seen) {
+        state.committed.insert(result.key, result.clone());
+    }
+    for (phase, key) in &seen.keys {
+        if seen.record.jobs.get(phase).is_some_and(|job| job.state.is_terminal()) {
+            forget_attempts(state, key);
         }
     }
     if seen.record.is_finished() {
@@ -176,8 +186,20 @@ fn chain_seen(
     } else {
         state.active.insert(id.clone());
     }
-    state.chains.insert(id, seen);
+    state.chains.insert(id.clone(), seen);
+    index::chain_seen(state, &id);
     Ok(Changed::Yes)
+}
+
+/// Nobody asks again what was said about the attempts of a job that is over. (Another plan with the same job
+/// asks anew.)
+fn forget_attempts(state: &mut State, key: &JobKey) {
+    let asked: Vec<_> =
+        state.verified.range((*key, Attempt(0))..).take_while(|((k, _), _)| k == key).collect();
+    let asked: Vec<(JobKey, Attempt)> = asked.into_iter().map(|(id, _)| *id).collect();
+    asked.iter().for_each(|id| drop(state.verified.remove(id)));
+    state.declined.retain(|(k, _), _| k != key);
+    state.published.remove(key);
 }
 
 fn slot_seen(
@@ -200,6 +222,7 @@ fn slot_seen(
     }
     state.slots.insert(key, SlotSeen { slot, revision, seen_at: now });
     rooms::slot_changed(state, &key);
+    index::slot_changed(state, &key);
     Ok(Changed::Yes)
 }
 
@@ -213,7 +236,9 @@ fn registry_seen(state: &mut State, entry: RegistryEntry, revision: Revision) ->
         }
     }
     state.committed.insert(entry.committed.key, entry.committed.clone());
-    state.registry.insert(entry.name.clone(), RegistrySeen { entry, revision });
+    let name = entry.name.clone();
+    state.registry.insert(name.clone(), RegistrySeen { entry, revision });
+    index::registry_changed(state, &name);
     Ok(Changed::Yes)
 }
 

@@ -3,7 +3,7 @@
 
 use common::chain::ChainRecord;
 use common::digest::Digest;
-use common::ids::{Attempt, ChainId, JobId, JobName, NodeId, Revision};
+use common::ids::{Attempt, ChainId, JobId, JobName, NodeId, Phase, Revision};
 use common::job_key::JobKey;
 use common::messages::JobOffer;
 use common::registry::RegistryEntry;
@@ -63,17 +63,38 @@ pub struct Note {
     pub node: Option<NodeId>,
     pub kind: NoteKind,
     pub text: String,
+    /// Trace context of the apply that the job came with.
+    pub traceparent: Option<String>,
+}
+
+impl Note {
+    /// About a job of a chain.
+    pub fn of(record: &ChainRecord, phase: Phase, kind: NoteKind, text: impl Into<String>) -> Note {
+        let (job, traceparent) = (record.job_id(phase), record.traceparent.clone());
+        Note { job, attempt: None, node: None, kind, text: text.into(), traceparent }
+    }
+
+    pub fn attempt(self, attempt: Attempt) -> Note {
+        Note { attempt: Some(attempt), ..self }
+    }
+
+    pub fn node(self, node: Option<NodeId>) -> Note {
+        Note { node, ..self }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoteKind {
     Unlocked,
     Offered,
+    /// An agent took its slot.
+    Leased,
     Committed,
     UpToDate,
     Retried,
     Failed,
     Skipped,
+    Cancelled,
     Fenced,
     AttemptRaised,
 }
@@ -83,11 +104,13 @@ impl NoteKind {
         match self {
             NoteKind::Unlocked => "unlocked",
             NoteKind::Offered => "offered",
+            NoteKind::Leased => "leased",
             NoteKind::Committed => "committed",
             NoteKind::UpToDate => "up_to_date",
             NoteKind::Retried => "retried",
             NoteKind::Failed => "failed",
             NoteKind::Skipped => "skipped",
+            NoteKind::Cancelled => "cancelled",
             NoteKind::Fenced => "fenced",
             NoteKind::AttemptRaised => "attempt_raised",
         }

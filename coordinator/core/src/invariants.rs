@@ -2,6 +2,7 @@
 //! Checked after every `apply` in tests and in debug builds; a violation is our own bug, never an input's.
 
 use crate::effect::Effect;
+use crate::index;
 use crate::state::State;
 use common::chain::JobState;
 use common::ids::{ChainId, DeviceId, NodeId};
@@ -23,6 +24,9 @@ pub fn check(state: &State) -> Vec<Violation> {
     nothing_waits_for_nothing(state, &mut found);
     budgets_hold(state, &mut found);
     ledgers_hold(state, &mut found);
+    if let Err(text) = index::check(state) {
+        found.push(Violation { invariant: "I7 the index follows from the observations", text });
+    }
     found
 }
 

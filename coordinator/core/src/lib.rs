@@ -13,10 +13,12 @@
 //! | module | holds |
 //! |--|--|
 //! | [`state`] | what was observed |
+//! | [`index`] | what of it still asks for something |
 //! | [`apply`] | facts into state, stale ones refused |
 //! | [`due`] | state into effects: chains, leases, offers, verification, commit, publishing |
 //! | [`transition`] | a chain record into the next one: commit + unlock, retry, cancel |
 //! | [`placement`] | which device a job goes to, or why none |
+//! | [`news`](mod@news) | what others did, for the audit stream |
 //! | [`explain`] | why a job is not running |
 //! | [`view`] | a job as people see it: record and slot together |
 //! | [`planner`] | what must be retrained, and why |
@@ -26,7 +28,9 @@ pub mod apply;
 pub mod due;
 pub mod effect;
 pub mod explain;
+pub mod index;
 pub mod invariants;
+pub mod news;
 pub mod options;
 pub mod placement;
 pub mod planner;
@@ -38,5 +42,6 @@ pub use apply::{Changed, Event, Refused, apply};
 pub use due::due;
 pub use effect::{Effect, EffectKey, Note};
 pub use explain::explain;
+pub use news::news;
 pub use options::Options;
 pub use state::State;

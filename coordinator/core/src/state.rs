@@ -1,5 +1,6 @@
 //! What the coordinator has observed. Nothing else: no intention, no half-done change.
 
+use crate::index::Index;
 use crate::options::Options;
 use crate::placement::index::RoomIndex;
 use common::chain::ChainRecord;
@@ -36,6 +37,8 @@ pub struct State {
     pub declined: BTreeMap<(JobKey, NodeId), Millis>,
     /// Follows from slots and nodes.
     pub rooms: RoomIndex,
+    /// Follows from all the others, so that no decision walks through the history.
+    pub index: Index,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +114,7 @@ impl State {
             published: BTreeMap::new(),
             declined: BTreeMap::new(),
             rooms: RoomIndex::default(),
+            index: Index::default(),
         }
     }
 

@@ -23,13 +23,7 @@ pub fn commit(
     if let Some(job) = next.jobs.get_mut(&phase) {
         let text = format!("manifest {}", committed.manifest.short());
         job.state = JobState::Committed { committed, duration_ms };
-        notes.push(Note {
-            job: record.job_id(phase),
-            attempt: Some(attempt),
-            node,
-            kind: NoteKind::Committed,
-            text,
-        });
+        notes.push(Note::of(record, phase, NoteKind::Committed, text).attempt(attempt).node(node));
     }
     settle(&mut next, &mut notes);
     (next, notes)
@@ -42,13 +36,7 @@ pub fn up_to_date(record: &ChainRecord, phase: Phase, committed: CommittedRef) -
     if let Some(job) = next.jobs.get_mut(&phase) {
         let text = format!("the same result was committed before, manifest {}", committed.manifest.short());
         job.state = JobState::UpToDate { committed };
-        notes.push(Note {
-            job: record.job_id(phase),
-            attempt: None,
-            node: None,
-            kind: NoteKind::UpToDate,
-            text,
-        });
+        notes.push(Note::of(record, phase, NoteKind::UpToDate, text));
     }
     settle(&mut next, &mut notes);
     (next, notes)
@@ -91,13 +79,8 @@ pub fn retry(
         job.state = JobState::Open { attempt: attempt.next(), backoff_ms };
         NoteKind::Retried
     };
-    notes.push(Note {
-        job: record.job_id(phase),
-        attempt: Some(attempt),
-        node: ended.node,
-        kind,
-        text: format!("{cause}: {}", ended.message),
-    });
+    let text = format!("{cause}: {}", ended.message);
+    notes.push(Note::of(record, phase, kind, text).attempt(attempt).node(ended.node));
     settle(&mut next, &mut notes);
     Some((next, notes))
 }
@@ -112,29 +95,26 @@ pub fn raise_attempt(
     let job = next.jobs.get_mut(&phase)?;
     job.open_attempt()?;
     job.state = JobState::Open { attempt, backoff_ms: 0 };
-    let note = Note {
-        job: record.job_id(phase),
-        attempt: Some(attempt),
-        node: None,
-        kind: NoteKind::AttemptRaised,
-        text: "an earlier attempt of the same job is known".into(),
-    };
+    let text = "an earlier attempt of the same job is known";
+    let note = Note::of(record, phase, NoteKind::AttemptRaised, text).attempt(attempt);
     Some((next, vec![note]))
 }
 
 /// Ends every job of `phases` (and what depends on them) that is not over. `None` when there is nothing to
 /// end.
-pub fn cancel(record: &ChainRecord, phases: &[Phase], reason: &str) -> Option<ChainRecord> {
+pub fn cancel(record: &ChainRecord, phases: &[Phase], reason: &str) -> Option<(ChainRecord, Vec<Note>)> {
     let mut next = record.clone();
+    let mut notes = Vec::new();
     for phase in phases {
         if let Some(job) = next.jobs.get_mut(phase)
             && !job.state.is_terminal()
         {
             job.state = JobState::Cancelled { reason: reason.to_owned() };
+            notes.push(Note::of(record, *phase, NoteKind::Cancelled, reason));
         }
     }
-    settle(&mut next, &mut Vec::new());
-    (next != *record).then_some(next)
+    settle(&mut next, &mut notes);
+    (next != *record).then_some((next, notes))
 }
 
 /// Brings blocked jobs in line with their parents: unlocked when all have results, skipped when one never
@@ -157,7 +137,6 @@ pub fn settle(record: &mut ChainRecord, notes: &mut Vec<Note>) {
             }
         }
         let pending = inputs.parents.values().any(|p| *p == ParentResult::Pending);
-        let id = record.job_id(phase);
         let because = lost.map(|parent| JobName::new(record.id.dataset.clone(), parent));
         let Some(job) = record.jobs.get_mut(&phase) else { continue };
         job.spec.inputs = inputs;
@@ -173,7 +152,7 @@ pub fn settle(record: &mut ChainRecord, notes: &mut Vec<Note>) {
             }
             None => continue,
         };
-        notes.push(Note { job: id, attempt: None, node: None, kind, text });
+        notes.push(Note::of(record, phase, kind, text));
     }
 }
 

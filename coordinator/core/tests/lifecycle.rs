@@ -73,6 +73,17 @@ fn a_lease_that_runs_out_fences_the_holder_and_starts_the_next_attempt() {
 }
 
 #[test]
+fn a_taken_slot_is_told_once_and_a_renewal_is_no_news() {
+    let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);
+    let key = world.key(&plan, "hcrl_sa/teacher");
+    world.hold(key, 0);
+    world.hold(key, 1);
+    let told: Vec<_> = world.news.iter().map(|n| (n.kind.as_str(), n.attempt, n.job.clone())).collect();
+    assert_eq!(told, [("leased", Some(Attempt(1)), id(&plan, "hcrl_sa/teacher"))]);
+    assert_eq!(world.news[0].traceparent, plan.traceparent);
+}
+
+#[test]
 fn while_the_bus_is_away_no_lease_runs_out() {
     let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);
     let key = world.key(&plan, "hcrl_sa/teacher");
@@ -186,8 +197,10 @@ fn attempts_of_a_key_never_repeat_over_plans() {
     let (mut world, first) = world_with(&["hcrl_sa"], &[22_000]);
     let key = world.key(&first, "hcrl_sa/teacher");
     world.hold(key, 0);
-    let cancelled =
+    let (cancelled, notes) =
         transition::cancel(world.record(&first, "hcrl_sa"), &[Phase::Teacher], "by hand").unwrap();
+    let told: Vec<&str> = notes.iter().map(|n| n.kind.as_str()).collect();
+    assert_eq!(told, ["cancelled", "skipped", "skipped"]);
     let revision = world.revision();
     world.tell(Event::ChainSeen { record: Box::new(cancelled), revision });
     world.settle();

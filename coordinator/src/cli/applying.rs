@@ -21,6 +21,12 @@ pub enum Applied {
     NothingToRun,
 }
 
+/// Plans applied by others between our look and our write.
+const TRIES_MAX: u32 = 20;
+
+/// The look at what the plan rests on and its writing are one step: the plan is written only if no other was
+/// since that look. (A plan that runs keeps its datasets from others until it is over.)
+///
 /// Errors: `Exit::Stale` with every difference when registry or running plans have moved.
 pub async fn apply(link: &Link, mut plan: Plan) -> Result<Applied> {
     if plan.to_run().next().is_none() {
@@ -29,18 +35,28 @@ pub async fn apply(link: &Link, mut plan: Plan) -> Result<Applied> {
     let span = tracing::info_span!("apply", coord.plan = %plan.id);
     telemetry::set_parent(&span, plan.traceparent.as_deref());
     async {
-        link.client.bus.ensure(&BusLayout::default()).await?;
-        if link.client.plans().await?.iter().any(|p| p.id == plan.id) {
-            return Ok(Applied::Before);
-        }
-        let base = link.client.base().await?;
-        check_base(&plan, &base)?;
+        let client = &link.client;
+        let layout = BusLayout::default();
+        client.patience.with(|| client.bus.ensure(&layout)).await?;
         // What the chains do hangs below the apply.
-        plan.traceparent = telemetry::current_traceparent().or(plan.traceparent.take());
-        match link.client.create_plan(&plan).await? {
-            Written::Yes(_) => Ok(Applied::Now),
-            Written::Lost => Ok(Applied::Before),
+        let own = telemetry::current_traceparent();
+        let given = std::mem::replace(&mut plan.traceparent, own.clone());
+        plan.traceparent = own.or(given);
+        for tries in 0..TRIES_MAX {
+            let newest = client.newest_plan().await?;
+            match client.plan(&plan.id).await? {
+                // Written by us in an earlier turn, whose answer was lost on the way.
+                Some(there) if tries > 0 && there == plan => return Ok(Applied::Now),
+                Some(_) => return Ok(Applied::Before),
+                None => {}
+            }
+            check_base(&plan, &client.base().await?)?;
+            if let Written::Yes(_) = client.create_plan(&plan, newest).await? {
+                return Ok(Applied::Now);
+            }
         }
+        let message = format!("{TRIES_MAX} other plans were applied while plan {} was to be", plan.id);
+        Err(Fault::new(Exit::Stale, message).way_out("try again").into())
     }
     .instrument(span)
     .await

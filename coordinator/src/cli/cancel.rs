@@ -4,17 +4,18 @@
 use super::args::CancelArgs;
 use super::context::{Context, unknown};
 use super::exit::{Exit, Fault};
-use super::link::{Link, Need};
+use super::link::{Link, Need, or_empty};
 use crate::output;
 use crate::output::jobs::Cancelled;
-use crate::shell::client::{At, Written};
+use crate::shell::audit;
+use crate::shell::client::Written;
 use anyhow::Result;
 use common::chain::ChainRecord;
-use common::ids::{ChainId, JobName, Phase};
+use common::ids::{ChainId, JobName, Phase, Revision};
 use coordinator_core::planner::selector::Selector;
 use coordinator_core::transition;
 
-/// Races against a coordinator that writes the same record; each loss means that it went on.
+/// Races against a coordinator that makes or writes the same record; each loss means that it went on.
 const TRIES_MAX: u32 = 20;
 
 pub async fn run(context: &Context, args: &CancelArgs) -> Result<Exit> {
@@ -43,24 +44,57 @@ impl What {
     }
 }
 
-async fn cancel(context: &Context, link: &Link, args: &CancelArgs) -> Result<()> {
-    let chains = super::link::or_empty(link.client.chains().await)?;
-    let plans: Vec<String> = chains.keys().map(|id| id.plan.to_string()).collect();
-    let datasets: Vec<String> = chains.keys().map(|id| id.dataset.to_string()).collect();
-    let what = match plans.contains(&args.what) {
-        true => What::Plan(args.what.clone()),
-        false => What::Jobs(args.what.parse()?),
-    };
-    let is_plain = !args.what.contains(['*', ',', '/']) && args.what != "all";
-    let is_known = datasets.contains(&args.what) || args.what.parse::<Phase>().is_ok();
-    if is_plain && !is_known && matches!(what, What::Jobs(_)) {
-        let mut known = [plans, datasets].concat();
-        known.dedup();
-        return Err(unknown("plan or dataset", &args.what, &known).into());
+/// A chain as it is in the bucket, or as it would be made.
+struct Target {
+    record: ChainRecord,
+    /// `None`: applied, and no coordinator has made it yet.
+    revision: Option<Revision>,
+}
+
+/// Every chain there is or will be. Plans are read first: a chain made meanwhile is met when it is written.
+async fn targets(link: &Link) -> Result<Vec<Target>> {
+    let plans = link.plans().await?;
+    let chains = or_empty(link.client.chains().await)?;
+    let mut targets = Vec::new();
+    for plan in &plans {
+        for dataset in plan.by_dataset().into_keys() {
+            let id = ChainId { plan: plan.id.clone(), dataset: dataset.clone() };
+            if !chains.contains_key(&id)
+                && let Some(record) = ChainRecord::from_plan(plan, &id)
+            {
+                targets.push(Target { record, revision: None });
+            }
+        }
     }
+    let made = chains.into_values().map(|at| Target { record: at.value, revision: Some(at.revision) });
+    targets.extend(made);
+    targets.sort_by(|a, b| a.record.id.cmp(&b.record.id));
+    Ok(targets)
+}
+
+fn what(word: &str, targets: &[Target]) -> Result<What> {
+    let plans: Vec<String> = targets.iter().map(|t| t.record.id.plan.to_string()).collect();
+    if plans.iter().any(|id| id == word) {
+        return Ok(What::Plan(word.to_owned()));
+    }
+    let datasets: Vec<String> = targets.iter().map(|t| t.record.id.dataset.to_string()).collect();
+    let is_plain = !word.contains(['*', ',', '/']) && word != "all";
+    let is_known = datasets.iter().any(|d| d == word) || word.parse::<Phase>().is_ok();
+    if is_plain && !is_known {
+        let mut known = [plans, datasets].concat();
+        known.sort();
+        known.dedup();
+        return Err(unknown("plan or dataset", word, &known).into());
+    }
+    Ok(What::Jobs(word.parse()?))
+}
+
+async fn cancel(context: &Context, link: &Link, args: &CancelArgs) -> Result<()> {
+    let targets = targets(link).await?;
+    let what = what(&args.what, &targets)?;
     let mut done = Vec::new();
-    for (id, at) in chains {
-        done.extend(cancel_chain(link, id, at, &what, args).await?);
+    for target in targets {
+        done.extend(cancel_chain(link, target, &what, args).await?);
     }
     let page: Vec<Cancelled<'_>> = done
         .iter()
@@ -80,30 +114,26 @@ async fn cancel(context: &Context, link: &Link, args: &CancelArgs) -> Result<()>
 
 type Done = (ChainId, Vec<JobName>, Vec<JobName>);
 
-async fn cancel_chain(
-    link: &Link,
-    id: ChainId,
-    mut at: At<ChainRecord>,
-    what: &What,
-    args: &CancelArgs,
-) -> Result<Option<Done>> {
+async fn cancel_chain(link: &Link, mut at: Target, what: &What, args: &CancelArgs) -> Result<Option<Done>> {
+    let id = at.record.id.clone();
     for _ in 0..TRIES_MAX {
-        let phases = what.phases(&at.value);
-        let Some(next) = transition::cancel(&at.value, &phases, &args.reason) else { return Ok(None) };
-        let name = |phase: &Phase| JobName::new(id.dataset.clone(), *phase);
-        let ended = next.jobs.iter().filter(|(phase, job)| {
-            let before = at.value.jobs.get(phase).is_some_and(|j| j.state.is_terminal());
-            job.state.is_terminal() && !before && !phases.contains(phase)
-        });
-        let dependents = ended.map(|(phase, _)| name(phase)).collect();
-        let done = Some((id.clone(), phases.iter().map(name).collect(), dependents));
+        let phases = what.phases(&at.record);
+        let Some((next, notes)) = transition::cancel(&at.record, &phases, &args.reason) else {
+            return Ok(None);
+        };
+        let done = Some((id.clone(), names(&id, phases.iter()), dependents(&at.record, &next, &phases)));
         if args.dry_run {
             return Ok(done);
         }
-        match link.client.update_chain(&next, at.revision).await? {
-            Written::Yes(_) => return Ok(done),
+        match link.client.write_chain(&next, at.revision).await? {
+            Written::Yes(revision) => {
+                audit::tell(&link.client, &notes, revision).await;
+                return Ok(done);
+            }
             Written::Lost => match link.client.chain(&id).await? {
-                Some(newer) => at = newer,
+                // Our own write, whose answer was lost on the way.
+                Some(newer) if newer.value == next => return Ok(done),
+                Some(newer) => at = Target { record: newer.value, revision: Some(newer.revision) },
                 None => return Ok(None),
             },
         }
@@ -111,4 +141,17 @@ async fn cancel_chain(
     Err(Fault::new(Exit::Error, format!("chain {id} changed {TRIES_MAX} times while it was to be cancelled"))
         .way_out("try again")
         .into())
+}
+
+fn names<'p>(id: &ChainId, phases: impl Iterator<Item = &'p Phase>) -> Vec<JobName> {
+    phases.map(|phase| JobName::new(id.dataset.clone(), *phase)).collect()
+}
+
+/// Jobs that end with the named ones, though nobody named them.
+fn dependents(before: &ChainRecord, after: &ChainRecord, named: &[Phase]) -> Vec<JobName> {
+    let ended = after.jobs.iter().filter(|(phase, job)| {
+        let was_over = before.jobs.get(phase).is_some_and(|j| j.state.is_terminal());
+        job.state.is_terminal() && !was_over && !named.contains(phase)
+    });
+    names(&after.id, ended.map(|(phase, _)| phase))
 }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use artifacts::{Store, StoreOptions};
 use common::config::{Config, FILE_NAMES, Sources};
 use common::slot::Cause;
+use common::spelling::did_you_mean;
 use common::units::{Millis, UnixMs};
 use coordinator_core::Options;
 use std::collections::BTreeMap;
@@ -152,14 +153,6 @@ pub fn core_options(config: &Config) -> Options {
         ]),
         ..Options::default()
     }
-}
-
-/// The known name most like `given`, as a hint for an error.
-pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // One slip of the finger (two letters swapped count as one), in long names two; more is another word.
-    let slips_max = if given.chars().count() < 6 { 1 } else { 2 };
-    let slips = known.into_iter().map(|name| (strsim::osa_distance(given, name), name));
-    slips.filter(|(slips, _)| *slips <= slips_max).min().map(|(_, name)| name)
 }
 
 /// An unknown name: what is there, and which one was perhaps meant.

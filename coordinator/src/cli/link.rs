@@ -2,8 +2,10 @@
 
 use super::context::Context;
 use super::exit::{Exit, Fault};
+use crate::output::Out;
 use crate::shell::Client;
 use crate::shell::client::ClientError;
+use crate::shell::records::Patience;
 use anyhow::{Context as _, Result};
 use bus::server::{NatsServer, ServerOptions};
 use bus::{BusError, BusLayout, MemoryBus, NatsBus, NatsOptions, SharedBus};
@@ -15,10 +17,17 @@ use common::subjects;
 use common::wire;
 use coordinator_core::planner::Base;
 use futures::StreamExt;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// Nodes of a fleet that lives are mostly heard by then; longer silence is worth a word.
+const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(1);
+/// A local cluster's bus is started again by its supervisor; one that was named may as well be a wrong name.
+const LOCAL_PATIENCE: Patience = Patience(Duration::from_secs(30));
+const NAMED_PATIENCE: Patience = Patience(Duration::from_secs(3));
 
 /// What a verb is going to do over the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +59,7 @@ pub struct Link {
 
 impl Link {
     pub fn new(bus: SharedBus, whose: Whose, store_url: Option<String>) -> Link {
-        Link { client: Client::new(bus), whose, store_url, server: None, fresh: AtomicBool::new(false) }
+        Link { client: Client::patient(bus), whose, store_url, server: None, fresh: AtomicBool::new(false) }
     }
 
     /// Another handle on the same bus.
@@ -86,16 +95,19 @@ impl Link {
     }
 
     /// Beats of the nodes, heard until every one that speaks has spoken. Nobody there: no waiting.
-    pub async fn beats(&self, config: &Config) -> Result<BTreeMap<NodeId, NodeBeat>> {
+    pub async fn beats(&self, config: &Config, out: Out) -> Result<BTreeMap<NodeId, NodeBeat>> {
         let mut heard: BTreeMap<NodeId, NodeBeat> = BTreeMap::new();
         if self.whose == Whose::Nobody {
             return Ok(heard);
         }
         let wait = Duration::from_millis(u64::from(config.cluster.beat_s) * 1000 + 500);
-        let mut messages = self.client.bus.subscribe(subjects::BEATS_ALL).await?;
+        let client = &self.client;
+        let mut messages = client.patience.with(|| client.bus.subscribe(subjects::BEATS_ALL)).await?;
+        let silent = Cell::new(true);
         let listen = async {
             while let Some(message) = messages.next().await {
                 let Ok(beat) = wire::decode::<NodeBeat>(&message.payload) else { continue };
+                silent.set(false);
                 let second_time = heard.insert(beat.node.clone(), beat).is_some();
                 // One node's second beat means that a whole interval went by: all others were heard.
                 if second_time || self.whose == Whose::Local {
@@ -103,8 +115,22 @@ impl Link {
                 }
             }
         };
+        let tell = async {
+            tokio::time::sleep(SILENCE_TOLD_AFTER).await;
+            if silent.get() && wait > SILENCE_TOLD_AFTER {
+                let left_s = (wait - SILENCE_TOLD_AFTER).as_secs_f32();
+                out.talk(&format!("no node has spoken yet; listening for {left_s:.0} s more (one beat)"));
+            }
+            std::future::pending::<()>().await;
+        };
         // The end of the time is how listening ends on a fleet of none, not a failure.
-        let _ = tokio::time::timeout(wait, listen).await;
+        let _ = tokio::time::timeout(wait, async {
+            tokio::select! {
+                () = listen => {}
+                () = tell => {}
+            }
+        })
+        .await;
         Ok(heard)
     }
 }
@@ -143,11 +169,11 @@ impl Context {
     async fn connect_running(&self) -> Result<Option<Link>> {
         let store = self.global.store.clone();
         if let Some(url) = &self.global.nats {
-            let bus = open_bus(url, self.global.nats_token.as_deref()).await?;
+            let bus = open_bus(url, self.global.nats_token.as_deref(), NAMED_PATIENCE).await?;
             return Ok(Some(Link::new(bus, Whose::Cluster, store)));
         }
-        let Some(running) = self.home().running() else { return Ok(None) };
-        let opened = open_bus(&running.nats_url, Some(&running.token)).await;
+        let Some(running) = self.home().running().await? else { return Ok(None) };
+        let opened = open_bus(&running.nats_url, Some(&running.token), LOCAL_PATIENCE).await;
         let bus = opened.with_context(|| format!("the local cluster of process {}", running.pid))?;
         Ok(Some(Link::new(bus, Whose::Local, store.or(Some(running.store_url)))))
     }
@@ -163,17 +189,18 @@ impl Context {
         }
         home.create()?;
         let server = NatsServer::start(ServerOptions::new(home.nats_dir())).await?;
-        let bus = open_bus(&server.url(), Some(server.token())).await?;
+        let bus = open_bus(&server.url(), Some(server.token()), LOCAL_PATIENCE).await?;
         let mut link = Link::new(bus, Whose::Nobody, store_url);
         link.server = Some(server);
         Ok(link)
     }
 }
 
-pub async fn open_bus(url: &str, token: Option<&str>) -> Result<SharedBus> {
+pub async fn open_bus(url: &str, token: Option<&str>, patience: Patience) -> Result<SharedBus> {
     let mut options = NatsOptions::new(url, "coord");
     if let Some(token) = token {
         options = options.token(token);
     }
-    Ok(NatsBus::connect(options).await?.shared())
+    let bus = patience.with(|| NatsBus::connect(options.clone())).await?;
+    Ok(bus.shared())
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 pub async fn run(context: &Context) -> Result<Exit> {
     let link = context.connect().await?;
-    let beats = link.beats(&context.config()?).await?;
+    let beats = link.beats(&context.config()?, context.out).await?;
     let nodes: Vec<_> = beats.into_values().collect();
     context.out.page(
         output::nodes::json(&nodes, now()),

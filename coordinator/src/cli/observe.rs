@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Facts that may wait.
 const FEED_MAX: usize = 1024;
 /// The buckets must have been read by then.
-const LOAD_MAX: Duration = Duration::from_secs(15);
+const LOAD_MAX: Duration = Duration::from_secs(40);
 /// Watches that broke and were begun anew, without a quiet time between.
 const RESTARTS_MAX: u32 = 10;
 

@@ -76,7 +76,7 @@ async fn read_and_decide(context: &Context, link: &Link, args: &PlanArgs, hear: 
     let quick = decide(&config, &data, args, &scanned, &nothing)?;
     // Who is there matters only for what is to be run: an "all up to date" waits for nobody.
     let beats = match (quick.to_run().next(), hear) {
-        (Some(_), Hear::Nodes) => link.beats(&config).await?,
+        (Some(_), Hear::Nodes) => link.beats(&config, context.out).await?,
         (Some(_), Hear::Known(beats)) => beats,
         (None, _) => BTreeMap::new(),
     };

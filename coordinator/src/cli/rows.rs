@@ -39,6 +39,32 @@ pub struct JobRow {
     pub reasons: Vec<Reason>,
 }
 
+impl JobRow {
+    /// A job of which no more than its state is known.
+    pub fn new(plan: &PlanId, job: &JobName, state: &'static str) -> JobRow {
+        JobRow {
+            plan: plan.clone(),
+            job: job.clone(),
+            state,
+            over: false,
+            failed: false,
+            waiting: false,
+            place: None,
+            device: None,
+            attempt: None,
+            progress: None,
+            fraction: None,
+            loss: None,
+            graphs_per_s: None,
+            eta_ms: None,
+            used_mib: None,
+            duration_ms: None,
+            message: None,
+            reasons: Vec::new(),
+        }
+    }
+}
+
 /// The jobs of a plan, in its order.
 pub fn rows(state: &State, now: Millis, plan: &Plan) -> Vec<JobRow> {
     plan.jobs.iter().map(|job| row(state, now, plan, &job.spec.name, &job.decision)).collect()
@@ -48,24 +74,10 @@ fn row(state: &State, now: Millis, plan: &Plan, name: &JobName, decision: &Decis
     let id = JobId { plan: plan.id.clone(), name: name.clone() };
     let view = coordinator_core::view::view(state, &id);
     let mut row = JobRow {
-        plan: plan.id.clone(),
-        job: name.clone(),
-        state: view.as_ref().map_or_else(|| word_of(decision), JobView::word),
         over: view.as_ref().map_or(!matches!(decision, Decision::Run { .. }), is_over),
-        failed: false,
         waiting: view.is_none() && matches!(decision, Decision::Run { .. }),
-        place: None,
-        device: None,
-        attempt: None,
-        progress: None,
-        fraction: None,
-        loss: None,
-        graphs_per_s: None,
-        eta_ms: None,
-        used_mib: None,
-        duration_ms: None,
         message: message_of(decision),
-        reasons: Vec::new(),
+        ..JobRow::new(&plan.id, name, view.as_ref().map_or_else(|| word_of(decision), JobView::word))
     };
     if row.waiting {
         row.message = Some("no coordinator has taken up the plan yet: is `coord serve` running?".into());

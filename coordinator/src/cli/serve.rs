@@ -5,15 +5,15 @@ use super::context::{Context, core_options};
 use super::exit::{Exit, Fault};
 use super::following::interrupted;
 use super::link::open_bus;
+use crate::shell::records::Patience;
 use crate::shell::{ServeOptions, serve};
 use anyhow::{Context as _, Result};
-use bus::{BusError, SharedBus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub async fn run(context: &Context, args: &ServeArgs) -> Result<Exit> {
     let options = ServeOptions { core: core_options(&context.config()?) };
-    let (url, token, store_url) = addresses(context)?;
+    let (url, token, store_url) = addresses(context).await?;
     let store = context.open_store(store_url.as_deref())?;
     let stop = CancellationToken::new();
     let interrupted = interrupted()?;
@@ -23,8 +23,11 @@ pub async fn run(context: &Context, args: &ServeArgs) -> Result<Exit> {
         tracing::info!("asked to stop");
         on_signal.cancel();
     });
+    // A service may start before its bus does; a wrong login or a bus without JetStream is told at once.
+    let patience = Patience(Duration::from_secs(args.connect_timeout));
+    let waited = || format!("waited up to {} s for the bus", args.connect_timeout);
     let connected = tokio::select! {
-        bus = connect(&url, token.as_deref(), Duration::from_secs(args.connect_timeout)) => bus?,
+        bus = open_bus(&url, token.as_deref(), patience) => bus.with_context(waited)?,
         () = stop.cancelled() => return Ok(Exit::Ok),
     };
     tracing::info!(store = store.url(""), version = env!("CARGO_PKG_VERSION"), "coordinator starts");
@@ -33,12 +36,12 @@ pub async fn run(context: &Context, args: &ServeArgs) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn addresses(context: &Context) -> Result<(String, Option<String>, Option<String>)> {
+async fn addresses(context: &Context) -> Result<(String, Option<String>, Option<String>)> {
     let global = &context.global;
     if let Some(url) = &global.nats {
         return Ok((url.clone(), global.nats_token.clone(), global.store.clone()));
     }
-    match context.home().running() {
+    match context.home().running().await? {
         Some(running) => {
             let store = global.store.clone().or(Some(running.store_url));
             Ok((running.nats_url, Some(running.token), store))
@@ -48,22 +51,5 @@ fn addresses(context: &Context) -> Result<(String, Option<String>, Option<String
                 "name one with --nats URL or COORD_NATS_URL; everything on one machine: `coord local up`",
             )
             .into()),
-    }
-}
-
-/// A service may start before its bus does; a wrong login or a bus without JetStream is told at once.
-async fn connect(url: &str, token: Option<&str>, patience: Duration) -> Result<SharedBus> {
-    let deadline = Instant::now() + patience;
-    loop {
-        let error = match open_bus(url, token).await {
-            Ok(bus) => return Ok(bus),
-            Err(error) => error,
-        };
-        let passing = error.downcast_ref::<BusError>().is_some_and(BusError::is_transient);
-        if !passing || Instant::now() >= deadline {
-            return Err(error).with_context(|| format!("waited {} s for the bus", patience.as_secs()));
-        }
-        tracing::warn!(%error, "the bus is not there yet");
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

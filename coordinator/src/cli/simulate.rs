@@ -68,7 +68,7 @@ async fn read(
     let fleet = match written {
         Some(written) => written,
         None => {
-            let beats = link.beats(&context.config()?).await?;
+            let beats = link.beats(&context.config()?, context.out).await?;
             (Fleet::of_beats(&beats), needs::models(&beats))
         }
     };

@@ -51,7 +51,7 @@ async fn explain_over(context: &Context, link: &Link, args: &ExplainArgs) -> Res
     let plan = plan_with(&observer, args)?;
     // Reasons are per node: all of them should have spoken.
     if link.whose != super::link::Whose::Nobody {
-        let beats = link.beats(&config).await?;
+        let beats = link.beats(&config, context.out).await?;
         for beat in beats.into_values() {
             let event = coordinator_core::Event::Beat { beat: Box::new(beat) };
             let now = observer.now();

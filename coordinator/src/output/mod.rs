@@ -7,7 +7,7 @@
 //! | [`words`] | durations, ages, numbers |
 //! | [`gantt`], [`forecast`] | when and where jobs are expected to run |
 //! | [`plan`], [`jobs`], [`results`], [`nodes`], [`lists`] | one kind of page each |
-//! | [`progress`] | the lines or the live display of `follow` |
+//! | [`progress`], [`live`] | the lines and the live display of `follow` |
 //! | [`error`] | how a failure is told |
 
 pub mod error;
@@ -15,6 +15,7 @@ pub mod forecast;
 pub mod gantt;
 pub mod jobs;
 pub mod lists;
+pub mod live;
 pub mod nodes;
 pub mod plan;
 pub mod progress;

@@ -1,11 +1,11 @@
 //! What `follow` shows: on a terminal one line a job that lives, else one line per change.
 
 use super::jobs::{place, short_reason};
+use super::live::Live;
 use super::{Format, Out, schema, words};
 use crate::cli::rows::JobRow;
 use common::ids::JobId;
 use common::units::{Millis, UnixMs};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
@@ -16,7 +16,6 @@ const NEWS_EVERY: Duration = Duration::from_secs(5);
 /// A job that waits so long is explained, and again when it still waits after the second time.
 const EXPLAIN_AFTER: Duration = Duration::from_secs(10);
 const EXPLAIN_AGAIN: Duration = Duration::from_secs(60);
-const BAR_STEPS: u64 = 1000;
 
 pub struct Progress {
     out: Out,
@@ -24,15 +23,17 @@ pub struct Progress {
     seen: BTreeMap<JobId, Seen>,
 }
 
-struct Live {
-    all: MultiProgress,
-    bars: BTreeMap<JobId, ProgressBar>,
+/// A line to be told; one that needs attention is told beside the live display as well.
+struct Line {
+    text: String,
+    attention: bool,
 }
 
 /// What was told of a job.
 struct Seen {
     headline: String,
     news: Option<String>,
+    ended: Option<String>,
     told_at: Instant,
     waiting_since: Option<Instant>,
     explained: Option<(Instant, Vec<Discriminant<coordinator_core::explain::Reason>>)>,
@@ -40,23 +41,23 @@ struct Seen {
 
 impl Progress {
     pub fn new(out: Out) -> Progress {
-        let live = out.is_live().then(|| Live { all: MultiProgress::new(), bars: BTreeMap::new() });
+        let live = out.is_live().then(Live::new);
         Progress { out, live, seen: BTreeMap::new() }
     }
 
     /// Takes the newest rows, tells what changed.
     pub fn show(&mut self, rows: &[JobRow], at: UnixMs) {
+        if let Some(live) = &mut self.live {
+            live.show(rows);
+        }
         for row in rows {
             let id = JobId { plan: row.plan.clone(), name: row.job.clone() };
-            if self.live.is_some() {
-                self.live_row(&id, row);
-            }
             for line in self.changes(&id, row) {
                 match self.out.format {
                     Format::Json => {
                         self.out.json_line(&schema("progress", json!({"at": at.to_string(), "job": row})))
                     }
-                    _ => self.line(&format!("{} {line}", words::clock(at)), row.waiting || row.failed),
+                    _ => self.line(&format!("{} {}", words::clock(at), line.text), line.attention),
                 }
             }
         }
@@ -65,18 +66,15 @@ impl Progress {
     /// A line for people, above the live display if there is one.
     pub fn say(&self, text: &str) {
         match &self.live {
-            // A terminal that went away is no reason to stop.
-            Some(live) => drop(live.all.println(text)),
+            Some(live) => live.say(text),
             None => self.out.talk(text),
         }
     }
 
-    /// Clears the live display: what follows is printed below.
+    /// Ends the live display: what follows is printed below.
     pub fn finish(&mut self) {
         if let Some(live) = self.live.take() {
-            for bar in live.bars.values() {
-                bar.abandon();
-            }
+            live.finish();
         }
     }
 
@@ -87,34 +85,39 @@ impl Progress {
         }
     }
 
-    fn changes(&mut self, id: &JobId, row: &JobRow) -> Vec<String> {
+    fn changes(&mut self, id: &JobId, row: &JobRow) -> Vec<Line> {
         let now = Instant::now();
-        let mut lines = Vec::new();
         let headline = headline(row);
         let known = self.seen.get(id);
         // A job that was over from the start is no news.
         if known.is_none() && row.over && !row.failed {
             self.remember(id, headline, row, now);
-            return lines;
+            return Vec::new();
         }
-        let news = news(row);
-        match known {
+        let (ended, news) = (ended(row), news(row));
+        let fresh_end = ended.is_some() && known.is_none_or(|seen| seen.ended != ended);
+        let fresh = match known {
             Some(seen) if seen.headline == headline => {
-                let fresh = news.is_some() && seen.news != news && now - seen.told_at >= NEWS_EVERY;
-                if fresh {
-                    lines.push(format!("{headline} ({})", news.clone().unwrap_or_default()));
-                    self.remember(id, headline, row, now);
-                }
+                news.is_some() && seen.news != news && now - seen.told_at >= NEWS_EVERY
             }
-            _ => {
-                lines.push(match &news {
-                    Some(news) => format!("{headline} ({news})"),
-                    None => headline.clone(),
-                });
-                self.remember(id, headline, row, now);
-            }
+            _ => true,
+        };
+        let mut lines = Vec::new();
+        if let Some(ended) = ended.filter(|_| fresh_end) {
+            lines.push(Line { text: format!("{} {ended}", row.job), attention: true });
         }
-        lines.extend(self.explanation(id, row, now));
+        if fresh {
+            let text = match &news {
+                Some(news) => format!("{headline} ({news})"),
+                None => headline.clone(),
+            };
+            lines.push(Line { text, attention: row.failed });
+        }
+        if fresh || fresh_end {
+            self.remember(id, headline, row, now);
+        }
+        let why = self.explanation(id, row, now);
+        lines.extend(why.map(|text| Line { text, attention: true }));
         lines
     }
 
@@ -122,7 +125,8 @@ impl Progress {
         let before = self.seen.remove(id);
         let waits = row.waiting.then(|| before.as_ref().and_then(|b| b.waiting_since).unwrap_or(now));
         let explained = before.and_then(|b| b.explained).filter(|_| row.waiting);
-        let seen = Seen { headline, news: news(row), told_at: now, waiting_since: waits, explained };
+        let (news, ended) = (news(row), ended(row));
+        let seen = Seen { headline, news, ended, told_at: now, waiting_since: waits, explained };
         self.seen.insert(id.clone(), seen);
     }
 
@@ -144,19 +148,6 @@ impl Progress {
         why.extend(row.message.clone());
         Some(format!("{} waits: {}", row.job, why.join("; ")))
     }
-
-    fn live_row(&mut self, id: &JobId, row: &JobRow) {
-        let Some(live) = &mut self.live else { return };
-        let bar = live.bars.entry(id.clone()).or_insert_with(|| {
-            let style = ProgressStyle::with_template("{bar:16} {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            live.all.add(ProgressBar::new(BAR_STEPS).with_style(style))
-        });
-        let fraction = if row.over && !row.failed { 1.0 } else { row.fraction.unwrap_or(0.0) };
-        bar.set_position((fraction.clamp(0.0, 1.0) * BAR_STEPS as f64) as u64);
-        let news = news(row).map_or_else(String::new, |n| format!("  {n}"));
-        bar.set_message(format!("{}{news}", headline(row)));
-    }
 }
 
 /// `sample/teacher training on local/cpu (attempt a2)`.
@@ -177,6 +168,12 @@ fn headline(row: &JobRow) -> String {
         text += &format!(": {}", message.trim());
     }
     text
+}
+
+/// How the attempt before this one ended.
+fn ended(row: &JobRow) -> Option<String> {
+    let again = !row.over && row.attempt.is_some_and(|a| a.0 > 1);
+    row.message.clone().filter(|_| again)
 }
 
 /// `gat 3/10, loss 0.0215, 812 graphs/s, 2 min 10 s left`.
@@ -201,25 +198,14 @@ mod tests {
 
     fn row(state: &'static str) -> JobRow {
         JobRow {
-            plan: "p1".parse().unwrap(),
-            job: "car/teacher".parse().unwrap(),
-            state,
-            over: false,
-            failed: false,
             waiting: state == "ready",
-            place: None,
-            device: None,
             attempt: Some(Attempt(1)),
-            progress: None,
-            fraction: None,
-            loss: None,
-            graphs_per_s: None,
-            eta_ms: None,
-            used_mib: None,
-            duration_ms: None,
-            message: None,
-            reasons: Vec::new(),
+            ..JobRow::new(&"p1".parse().unwrap(), &"car/teacher".parse().unwrap(), state)
         }
+    }
+
+    fn lines(progress: &mut Progress, id: &JobId, row: &JobRow) -> Vec<String> {
+        progress.changes(id, row).into_iter().map(|line| line.text).collect()
     }
 
     fn running(progress: &str) -> JobRow {
@@ -243,36 +229,50 @@ mod tests {
     #[test]
     fn a_change_is_a_line_and_epochs_are_not_told_every_time() {
         let (mut progress, id) = progress();
-        assert_eq!(progress.changes(&id, &row("ready")), ["car/teacher ready"]);
-        assert!(progress.changes(&id, &row("ready")).is_empty());
+        assert_eq!(lines(&mut progress, &id, &row("ready")), ["car/teacher ready"]);
+        assert!(lines(&mut progress, &id, &row("ready")).is_empty());
         assert_eq!(
-            progress.changes(&id, &running("gat 3/10")),
+            lines(&mut progress, &id, &running("gat 3/10")),
             ["car/teacher training on local/cpu (gat 3/10, loss 0.0215, 2 min 10 s left)"]
         );
-        assert!(progress.changes(&id, &running("gat 4/10")).is_empty(), "told again within a moment");
+        assert!(lines(&mut progress, &id, &running("gat 4/10")).is_empty(), "told again within a moment");
         let failed =
             JobRow { failed: true, over: true, message: Some("user error: x".into()), ..row("failed") };
-        assert_eq!(progress.changes(&id, &failed), ["car/teacher failed: user error: x"]);
+        assert_eq!(lines(&mut progress, &id, &failed), ["car/teacher failed: user error: x"]);
     }
 
     #[test]
     fn a_job_that_waits_long_is_explained_once() {
         let (mut progress, id) = progress();
         let waiting = JobRow { reasons: vec![Reason::NoNodes], ..row("ready") };
-        progress.changes(&id, &waiting);
+        lines(&mut progress, &id, &waiting);
         let since = Instant::now().checked_sub(EXPLAIN_AFTER * 2).unwrap();
         progress.seen.get_mut(&id).unwrap().waiting_since = Some(since);
-        let told = progress.changes(&id, &waiting);
+        let told = lines(&mut progress, &id, &waiting);
         assert!(told.len() == 1 && told[0].starts_with("car/teacher waits: no node is there"), "{told:?}");
-        assert!(progress.changes(&id, &waiting).is_empty());
+        assert!(lines(&mut progress, &id, &waiting).is_empty());
         // Another reason is news.
         let other = JobRow { reasons: vec![Reason::BusAway], ..row("ready") };
-        assert_eq!(progress.changes(&id, &other), ["car/teacher waits: the bus does not answer"]);
+        assert_eq!(lines(&mut progress, &id, &other), ["car/teacher waits: the bus does not answer"]);
+    }
+
+    #[test]
+    fn an_attempt_that_ended_is_told_once_and_needs_attention() {
+        let (mut progress, id) = progress();
+        lines(&mut progress, &id, &running("gat 3/10"));
+        let message = Some("a1 ended: infrastructure: the trainer was killed".to_owned());
+        let again = JobRow { attempt: Some(Attempt(2)), message, ..row("ready") };
+        let lines = progress.changes(&id, &again);
+        assert!(lines[0].attention && lines[0].text.ends_with("the trainer was killed"));
+        assert!(!lines[1].attention && lines[1].text == "car/teacher ready, attempt a2");
+        let next =
+            JobRow { attempt: Some(Attempt(2)), message: again.message.clone(), ..running("gat 1/10") };
+        assert_eq!(lines(&mut progress, &id, &next).len(), 1, "the same end is not told again");
     }
 
     #[test]
     fn what_was_over_before_is_no_news() {
         let (mut progress, id) = progress();
-        assert!(progress.changes(&id, &JobRow { over: true, ..row("up to date") }).is_empty());
+        assert!(lines(&mut progress, &id, &JobRow { over: true, ..row("up to date") }).is_empty());
     }
 }

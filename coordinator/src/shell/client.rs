@@ -1,117 +1,111 @@
-//! Typed access to what the buckets hold. Everything that reads or writes records goes through here.
+//! Typed access to what the bus holds. Everything that reads or writes records goes through here.
 
-use bus::{BusError, Headers, SharedBus, SharedKv};
+pub use super::records::{At, ClientError, Written};
+use super::records::{Over, Patience, Records};
+use bus::{Headers, SharedBus, SharedKv};
 use bytes::Bytes;
 use common::chain::ChainRecord;
-use common::ids::{BadName, ChainId, NodeId, Revision};
+use common::ids::{ChainId, JobName, PlanId, Revision};
 use common::job_key::JobKey;
-use common::messages::{Event, JobOffer, NodeBeat};
+use common::messages::{Event, JobOffer};
 use common::plan::Plan;
 use common::registry::{RegistryEntry, registry_key};
 use common::slot::Slot;
 use common::subjects;
-use common::wire::{self, WireError};
+use common::wire;
 use coordinator_core::planner::Base;
-use futures::StreamExt;
-use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    #[error(transparent)]
-    Bus(#[from] BusError),
-    #[error("bucket {bucket}, key {key}: {source}")]
-    Record { bucket: String, key: String, source: WireError },
-    #[error("record can not be written: {0}")]
-    Encode(#[from] WireError),
-    #[error(transparent)]
-    Name(#[from] BadName),
-}
-
-/// A record with the revision it was read at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct At<T> {
-    pub value: T,
-    pub revision: Revision,
-}
-
-/// What came of a write that may lose a race.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Written {
-    Yes(Revision),
-    /// Somebody else was first: read again, think again.
-    Lost,
-}
+/// A command waits so long for a bus that restarts or elects a leader.
+const COMMAND_PATIENCE: Patience = Patience(Duration::from_secs(30));
 
 /// A cheap handle.
 #[derive(Clone)]
 pub struct Client {
     pub bus: SharedBus,
-    plans: SharedKv,
-    chains: SharedKv,
-    slots: SharedKv,
-    registry: SharedKv,
+    pub patience: Patience,
+    plans: Records<Plan>,
+    chains: Records<ChainRecord>,
+    slots: Records<Slot>,
+    registry: Records<RegistryEntry>,
 }
 
 impl Client {
+    /// For the loop of a service, which decides again when something could not be done.
     pub fn new(bus: SharedBus) -> Client {
+        Client::with_patience(bus, Patience::NONE)
+    }
+
+    /// For a command, which has one go: it rides out a restart of the bus.
+    pub fn patient(bus: SharedBus) -> Client {
+        Client::with_patience(bus, COMMAND_PATIENCE)
+    }
+
+    fn with_patience(bus: SharedBus, patience: Patience) -> Client {
         Client {
-            plans: bus.kv(subjects::BUCKET_PLANS),
-            chains: bus.kv(subjects::BUCKET_CHAINS),
-            slots: bus.kv(subjects::BUCKET_SLOTS),
-            registry: bus.kv(subjects::BUCKET_REGISTRY),
+            plans: Records::new(bus.kv(subjects::BUCKET_PLANS), patience),
+            chains: Records::new(bus.kv(subjects::BUCKET_CHAINS), patience),
+            slots: Records::new(bus.kv(subjects::BUCKET_SLOTS), patience),
+            registry: Records::new(bus.kv(subjects::BUCKET_REGISTRY), patience),
             bus,
+            patience,
         }
     }
 
     pub(crate) fn bucket(&self, which: Bucket) -> &SharedKv {
         match which {
-            Bucket::Plans => &self.plans,
-            Bucket::Chains => &self.chains,
-            Bucket::Slots => &self.slots,
-            Bucket::Registry => &self.registry,
+            Bucket::Plans => &self.plans.kv,
+            Bucket::Chains => &self.chains.kv,
+            Bucket::Slots => &self.slots.kv,
+            Bucket::Registry => &self.registry.kv,
         }
     }
 
     /// Every plan ever applied, by id.
     pub async fn plans(&self) -> Result<Vec<Plan>, ClientError> {
-        Ok(list::<Plan>(&self.plans).await?.into_values().map(|at| at.value).collect())
+        Ok(self.plans.list().await?.into_values().map(|at| at.value).collect())
     }
 
-    /// Writes the plan; `Lost` when this very plan was applied before (ids are made of the content).
-    pub async fn create_plan(&self, plan: &Plan) -> Result<Written, ClientError> {
-        create(&self.plans, plan.id.as_str(), plan).await
+    pub async fn plan(&self, id: &PlanId) -> Result<Option<Plan>, ClientError> {
+        Ok(self.plans.get(id.as_str()).await?.map(|at| at.value))
+    }
+
+    /// Revision of the plan that was applied last.
+    pub async fn newest_plan(&self) -> Result<Revision, ClientError> {
+        self.plans.newest().await
+    }
+
+    /// Writes the plan, if no plan was applied after `newest`.
+    pub async fn create_plan(&self, plan: &Plan, newest: Revision) -> Result<Written, ClientError> {
+        self.plans.write(plan.id.as_str(), plan, Over::NothingSince(newest)).await
     }
 
     pub async fn chains(&self) -> Result<BTreeMap<ChainId, At<ChainRecord>>, ClientError> {
-        let all = list::<ChainRecord>(&self.chains).await?;
+        let all = self.chains.list().await?;
         Ok(all.into_values().map(|at| (at.value.id.clone(), at)).collect())
     }
 
     pub async fn chain(&self, id: &ChainId) -> Result<Option<At<ChainRecord>>, ClientError> {
-        get(&self.chains, &id.to_key()).await
+        self.chains.get(&id.to_key()).await
     }
 
-    pub async fn create_chain(&self, record: &ChainRecord) -> Result<Written, ClientError> {
-        create(&self.chains, &record.id.to_key(), record).await
-    }
-
-    pub async fn update_chain(
+    /// Creates (`None`) or replaces the chain.
+    pub async fn write_chain(
         &self,
         record: &ChainRecord,
-        expected: Revision,
+        expected: Option<Revision>,
     ) -> Result<Written, ClientError> {
-        update(&self.chains, &record.id.to_key(), record, expected).await
+        self.chains.write(&record.id.to_key(), record, expected.map_or(Over::Nothing, Over::Revision)).await
     }
 
     pub async fn slots(&self) -> Result<BTreeMap<JobKey, At<Slot>>, ClientError> {
-        let all = list::<Slot>(&self.slots).await?;
+        let all = self.slots.list().await?;
         Ok(all.into_iter().filter_map(|(key, at)| Some((parse_job_key(&key)?, at))).collect())
     }
 
     pub async fn slot(&self, key: &JobKey) -> Result<Option<At<Slot>>, ClientError> {
-        get(&self.slots, &key.to_string()).await
+        self.slots.get(&key.to_string()).await
     }
 
     /// Creates (`None`) or replaces the slot.
@@ -121,21 +115,15 @@ impl Client {
         slot: &Slot,
         expected: Option<Revision>,
     ) -> Result<Written, ClientError> {
-        match expected {
-            None => create(&self.slots, &key.to_string(), slot).await,
-            Some(expected) => update(&self.slots, &key.to_string(), slot, expected).await,
-        }
+        self.slots.write(&key.to_string(), slot, expected.map_or(Over::Nothing, Over::Revision)).await
     }
 
     pub async fn registry(&self) -> Result<Vec<At<RegistryEntry>>, ClientError> {
-        Ok(list::<RegistryEntry>(&self.registry).await?.into_values().collect())
+        Ok(self.registry.list().await?.into_values().collect())
     }
 
-    pub async fn registry_entry(
-        &self,
-        name: &common::ids::JobName,
-    ) -> Result<Option<At<RegistryEntry>>, ClientError> {
-        get(&self.registry, &registry_key(name)).await
+    pub async fn registry_entry(&self, name: &JobName) -> Result<Option<At<RegistryEntry>>, ClientError> {
+        self.registry.get(&registry_key(name)).await
     }
 
     pub async fn write_registry(
@@ -143,11 +131,8 @@ impl Client {
         entry: &RegistryEntry,
         expected: Option<Revision>,
     ) -> Result<Written, ClientError> {
-        let key = registry_key(&entry.name);
-        match expected {
-            None => create(&self.registry, &key, entry).await,
-            Some(expected) => update(&self.registry, &key, entry, expected).await,
-        }
+        let over = expected.map_or(Over::Nothing, Over::Revision);
+        self.registry.write(&registry_key(&entry.name), entry, over).await
     }
 
     /// What a plan is computed against.
@@ -183,22 +168,6 @@ impl Client {
         Ok(base)
     }
 
-    /// The newest beat of each node that speaks within `wait`.
-    pub async fn beats(&self, wait: Duration) -> Result<BTreeMap<NodeId, NodeBeat>, ClientError> {
-        let mut heard = BTreeMap::new();
-        let mut messages = self.bus.subscribe(subjects::BEATS_ALL).await?;
-        let listen = async {
-            while let Some(message) = messages.next().await {
-                if let Ok(beat) = wire::decode::<NodeBeat>(&message.payload) {
-                    heard.insert(beat.node.clone(), beat);
-                }
-            }
-        };
-        // The end of the time is how listening ends, not a failure.
-        let _ = tokio::time::timeout(wait, listen).await;
-        Ok(heard)
-    }
-
     /// Says an offer to its node; saying it twice stores it once.
     pub async fn publish_offer(&self, offer: &JobOffer, headers: Headers) -> Result<(), ClientError> {
         let subject = subjects::jobs_of(&offer.place.node);
@@ -227,48 +196,4 @@ pub(crate) enum Bucket {
 /// `None` for a key that is no digest: not written by us.
 pub fn parse_job_key(key: &str) -> Option<JobKey> {
     key.parse().ok().map(JobKey)
-}
-
-fn decode<T: DeserializeOwned>(kv: &SharedKv, key: &str, entry: &bus::Entry) -> Result<At<T>, ClientError> {
-    let value = wire::decode(&entry.value).map_err(|source| ClientError::Record {
-        bucket: kv.bucket().to_owned(),
-        key: key.to_owned(),
-        source,
-    })?;
-    Ok(At { value, revision: Revision(entry.revision.0) })
-}
-
-async fn list<T: DeserializeOwned>(kv: &SharedKv) -> Result<BTreeMap<String, At<T>>, ClientError> {
-    let entries = kv.list(None).await?;
-    entries.into_iter().map(|(key, entry)| Ok((key.clone(), decode(kv, &key, &entry)?))).collect()
-}
-
-async fn get<T: DeserializeOwned>(kv: &SharedKv, key: &str) -> Result<Option<At<T>>, ClientError> {
-    match kv.get(key).await? {
-        Some(entry) => Ok(Some(decode(kv, key, &entry)?)),
-        None => Ok(None),
-    }
-}
-
-async fn create<T: Serialize>(kv: &SharedKv, key: &str, value: &T) -> Result<Written, ClientError> {
-    let bytes = Bytes::from(wire::encode(value)?);
-    settle(kv.create(key, bytes).await)
-}
-
-async fn update<T: Serialize>(
-    kv: &SharedKv,
-    key: &str,
-    value: &T,
-    expected: Revision,
-) -> Result<Written, ClientError> {
-    let bytes = Bytes::from(wire::encode(value)?);
-    settle(kv.update(key, bytes, bus::Revision(expected.0)).await)
-}
-
-fn settle(result: Result<bus::Revision, BusError>) -> Result<Written, ClientError> {
-    match result {
-        Ok(revision) => Ok(Written::Yes(Revision(revision.0))),
-        Err(e) if e.class() == bus::ErrorClass::Conflict => Ok(Written::Lost),
-        Err(e) => Err(e.into()),
-    }
 }

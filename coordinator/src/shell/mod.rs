@@ -2,14 +2,18 @@
 //!
 //! | module | holds |
 //! |--|--|
-//! | [`client`] | typed access to buckets, beats and offers |
+//! | [`client`] | typed access to buckets, offers and events |
+//! | [`records`] | the records of one bucket; patience with a bus that is away |
+//! | [`audit`] | changes told on the audit stream |
 //! | [`serve`](mod@serve) | the loop |
 //! | `feed` | watches and beats into events |
 //! | `perform` | one effect into what came of it |
 
+pub mod audit;
 pub mod client;
 pub(crate) mod feed;
 mod perform;
+pub mod records;
 pub mod serve;
 
 pub use client::Client;

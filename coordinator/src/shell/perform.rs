@@ -1,5 +1,6 @@
 //! The one interpreter of effects: performs one, and gives back the facts that came of it.
 
+use super::audit::tell;
 use super::client::{At, Client, ClientError, Written};
 use artifacts::{ArtifactError, Store, VerifyError};
 use bus::Headers;
@@ -8,14 +9,13 @@ use common::digest::Digest;
 use common::ids::{ChainId, Revision};
 use common::job_key::JobKey;
 use common::manifest::{COMMITTED_MARKER, Manifest};
-use common::messages::{Event as AuditEvent, JobOffer};
+use common::messages::JobOffer;
 use common::registry::CommittedRef;
 use common::slot::Slot;
-use common::units::{Millis, UnixMs};
+use common::units::Millis;
 use coordinator_core::state::Verified;
 use coordinator_core::{Effect, Event, Note};
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::Instrument;
 
 /// What effects are performed with.
@@ -48,7 +48,7 @@ pub(super) async fn perform(tools: &Tools, effect: Effect) -> Vec<Event> {
 async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, ClientError> {
     let client = &tools.client;
     match effect {
-        Effect::CreateChain { record } => match client.create_chain(&record).await? {
+        Effect::CreateChain { record } => match client.write_chain(&record, None).await? {
             Written::Yes(revision) => Ok(vec![chain_seen(record, revision)]),
             Written::Lost => reread_chain(client, &record.id).await,
         },
@@ -58,7 +58,7 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
         Effect::WriteSlot { key, slot, expected, notes } => {
             match client.write_slot(&key, &slot, expected).await? {
                 Written::Yes(revision) => {
-                    tell(tools, &notes, revision, None).await;
+                    tell(client, &notes, revision).await;
                     Ok(vec![Event::SlotSeen { key, slot, revision }])
                 }
                 Written::Lost => Ok(slot_event(key, client.slot(&key).await?)),
@@ -130,9 +130,9 @@ async fn write_chain(
     let kind = notes.first().map_or("settle", |n| n.kind.as_str());
     let span = tracing::info_span!("chain.write", coord.plan = %record.id.plan, coord.dataset = %record.id.dataset, coord.change = kind);
     telemetry::set_parent(&span, record.traceparent.as_deref());
-    match client.update_chain(&record, expected).instrument(span).await? {
+    match client.write_chain(&record, Some(expected)).instrument(span).await? {
         Written::Yes(revision) => {
-            tell(tools, &notes, revision, record.traceparent.clone()).await;
+            tell(client, &notes, revision).await;
             Ok(vec![chain_seen(record, revision)])
         }
         Written::Lost => reread_chain(client, &record.id).await,
@@ -172,27 +172,6 @@ async fn publish_offer(client: &Client, mut offer: JobOffer) -> Result<Vec<Event
     .await?;
     let (key, attempt, offer) = (offer.key, offer.attempt, offer.offer);
     Ok(vec![Event::OfferPublished { key, attempt, offer }])
-}
-
-/// To the log and to the audit stream. Tracking never holds up a job: what can not be told is dropped.
-async fn tell(tools: &Tools, notes: &[Note], revision: Revision, traceparent: Option<String>) {
-    for (i, note) in notes.iter().enumerate() {
-        tracing::info!(job = %note.job.name, plan = %note.job.plan, attempt = note.attempt.map(|a| a.0),
-            node = note.node.as_ref().map(|n| n.as_str()), kind = note.kind.as_str(), "{}", note.text);
-        let event = AuditEvent {
-            at: UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)),
-            job: Some(note.job.clone()),
-            attempt: note.attempt,
-            node: note.node.clone(),
-            kind: note.kind.as_str().to_owned(),
-            text: note.text.clone(),
-            traceparent: traceparent.clone(),
-        };
-        let id = format!("{}.{}.{i}", note.job, revision.0);
-        if let Err(e) = tools.client.publish_event(&event, &id).await {
-            tracing::warn!(error = %e, "event not published");
-        }
-    }
 }
 
 fn chain_seen(record: ChainRecord, revision: Revision) -> Event {

@@ -1,13 +1,17 @@
 //! `coord serve`: the one loop that owns the state. Any number of these may run; each change is a
 //! compare-and-swap, so they can not harm each other.
 
+use super::audit;
 use super::client::Client;
 use super::feed::{self, BUCKETS, Fed};
 use super::perform::{Tools, perform};
 use artifacts::Store;
 use bus::{BusError, BusLayout, SharedBus};
+use common::ids::Revision;
 use common::units::Millis;
-use coordinator_core::{Changed, Effect, EffectKey, Event, Options, State, apply, due, invariants};
+use coordinator_core::{
+    Changed, Effect, EffectKey, Event, Note, Options, State, apply, due, invariants, news,
+};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -26,6 +30,8 @@ const STANDSTILL: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// An effect that changed nothing (the bus was away, a race was lost) is not tried again sooner.
 const COOL_DOWN: Millis = Millis(300);
+/// What feeds the loop has no last words: it only has to let go.
+const FEEDERS_END: Duration = Duration::from_secs(3);
 
 pub struct ServeOptions {
     pub core: Options,
@@ -80,7 +86,7 @@ enum Ended {
 
 /// One life of the state: from empty, through loading, until it must be loaded again.
 async fn session(tools: &Tools, options: &Options, stop: &CancellationToken) -> Ended {
-    let mut state = State::new(options.clone());
+    let state = State::new(options.clone());
     let (to, mut fed) = mpsc::channel(FEED_MAX);
     let over = stop.child_token();
     let mut feeders = JoinSet::new();
@@ -89,86 +95,103 @@ async fn session(tools: &Tools, options: &Options, stop: &CancellationToken) -> 
     }
     feeders.spawn(feed::beats(tools.client.clone(), to.clone(), over.clone()));
     feeders.spawn(probe(tools.clone(), to, over.clone()));
+    // Ends with its sender.
+    let (audit, telling) = audit::teller(tools.client.clone());
+    feeders.spawn(telling);
 
     let mut under_way = UnderWay::default();
-    let mut buckets_left = BUCKETS.len();
+    let mut known = Known { state, buckets_left: BUCKETS.len(), audit };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut turned = Instant::now();
-    let ended = loop {
+    let ended = 'turns: loop {
         tokio::select! {
             () = stop.cancelled() => break Ended::Stopped,
             _ = tick.tick() => {}
             done = under_way.next(), if !under_way.is_empty() => {
                 let (key, facts) = done;
-                let moved = take_all(&mut state, tools.now(), facts);
+                let moved = known.take_all(tools.now(), facts);
                 under_way.finished(key, tools.now(), moved);
             }
-            got = fed.recv() => match got {
-                Some(Fed::Fact(event)) => drop(take_all(&mut state, tools.now(), vec![event])),
-                Some(Fed::UpToDate) => {
-                    buckets_left = buckets_left.saturating_sub(1);
-                    if buckets_left == 0 {
-                        tracing::info!(chains = state.chains.len(), active = state.active.len(), "loaded");
-                        take_all(&mut state, tools.now(), vec![Event::Loaded]);
-                    }
-                }
-                Some(Fed::Broken(e)) => break Ended::Reload(e),
+            got = fed.recv() => match got.map(|fed| known.take(tools.now(), fed)) {
+                Some(Ok(())) => {}
+                Some(Err(e)) => break Ended::Reload(e),
                 None => break Ended::Stopped,
             },
         }
         // Whatever else has arrived is looked at before deciding, so that a burst costs one decision.
         while let Ok(more) = fed.try_recv() {
-            match more {
-                Fed::Fact(event) => drop(take_all(&mut state, tools.now(), vec![event])),
-                Fed::UpToDate => {
-                    buckets_left = buckets_left.saturating_sub(1);
-                    if buckets_left == 0 {
-                        take_all(&mut state, tools.now(), vec![Event::Loaded]);
-                    }
-                }
-                Fed::Broken(e) => return end(over, feeders, Ended::Reload(e)).await,
+            if let Err(e) = known.take(tools.now(), more) {
+                break 'turns Ended::Reload(e);
             }
         }
         // This process stood still (a paused machine, a stopped group): nobody's silence meanwhile counts.
         // It stands still while it waits above, so this comes right before the decision.
         if turned.elapsed() > STANDSTILL {
             tracing::warn!(for_s = turned.elapsed().as_secs(), "this process stood still");
-            take_all(&mut state, tools.now(), vec![Event::StoodStill]);
+            known.take_all(tools.now(), vec![Event::StoodStill]);
         }
         turned = Instant::now();
-        for effect in due(&state, tools.now()) {
+        for effect in due(&known.state, tools.now()) {
             under_way.start(tools, effect);
         }
     };
     under_way.drain().await;
-    end(over, feeders, ended).await
-}
-
-async fn end(over: CancellationToken, mut feeders: JoinSet<()>, ended: Ended) -> Ended {
     over.cancel();
-    let _ =
-        tokio::time::timeout(Duration::from_secs(3), async { while feeders.join_next().await.is_some() {} })
-            .await;
+    drop(known);
+    let gone = async { while feeders.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(FEEDERS_END, gone).await;
     ended
 }
 
-/// Applies facts; true when one of them changed the state.
-fn take_all(state: &mut State, now: Millis, facts: Vec<Event>) -> bool {
-    let mut moved = false;
-    for fact in facts {
-        match apply(state, now, fact) {
-            Ok(changed) => moved |= changed == Changed::Yes,
-            Err(refused) => tracing::debug!(%refused, "fact refused"),
+/// The state, and how much of the buckets is still to be read.
+struct Known {
+    state: State,
+    buckets_left: usize,
+    audit: mpsc::Sender<(Note, Revision)>,
+}
+
+impl Known {
+    /// `Err` when everything must be loaded again.
+    fn take(&mut self, now: Millis, fed: Fed) -> Result<(), BusError> {
+        match fed {
+            Fed::Fact(event) => drop(self.take_all(now, vec![event])),
+            Fed::UpToDate => {
+                self.buckets_left = self.buckets_left.saturating_sub(1);
+                if self.buckets_left == 0 {
+                    let (chains, active) = (self.state.chains.len(), self.state.active.len());
+                    tracing::info!(chains, active, "loaded");
+                    self.take_all(now, vec![Event::Loaded]);
+                }
+            }
+            Fed::Broken(e) => return Err(e),
         }
+        Ok(())
     }
-    // Records come from outside (another version, another configuration): told, never asserted.
-    if cfg!(debug_assertions) && moved {
-        for broken in invariants::check(state) {
-            tracing::error!(invariant = broken.invariant, "{}", broken.text);
+
+    /// Applies facts; true when one of them changed the state.
+    fn take_all(&mut self, now: Millis, facts: Vec<Event>) -> bool {
+        let mut moved = false;
+        for fact in facts {
+            let news = news(&self.state, &fact);
+            match apply(&mut self.state, now, fact) {
+                Ok(Changed::Yes) => {
+                    moved = true;
+                    // Tracking holds up nobody: what finds no room is dropped.
+                    news.into_iter().for_each(|note| drop(self.audit.try_send(note)));
+                }
+                Ok(Changed::No) => {}
+                Err(refused) => tracing::debug!(%refused, "fact refused"),
+            }
         }
+        // Records come from outside (another version, another configuration): told, never asserted.
+        if cfg!(debug_assertions) && moved {
+            for broken in invariants::check(&self.state) {
+                tracing::error!(invariant = broken.invariant, "{}", broken.text);
+            }
+        }
+        moved
     }
-    moved
 }
 
 /// Asks JetStream itself now and then: while it does not answer, nobody can renew a lease, so none may run

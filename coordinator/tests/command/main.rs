@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod bench;
+mod outage;
 mod plan_apply;
 mod serve_cancel;

@@ -54,4 +54,15 @@ async fn a_plan_nobody_takes_up_is_told_as_such() {
     let status = bench.coord("status").expect(0).out;
     assert!(status.contains("no coordinator has taken up the plan yet"), "{status}");
     assert!(bench.coord("explain car/teacher").expect(0).out.contains("no coordinator"));
+    // It can be taken back all the same: the coordinator that comes later finds it cancelled.
+    let dry = bench.coord("cancel car/student --dry-run -o json").expect(0).json();
+    assert_eq!(dry["cancelled"][0]["dependents"], serde_json::json!(["car/fusion"]));
+    let done = bench.coord("cancel car/teacher --reason oops -o json").expect(0).json();
+    assert_eq!(done["cancelled"][0]["jobs"], serde_json::json!(["car/teacher"]));
+    let state = |page: &serde_json::Value, job: usize| page["plans"][0]["jobs"][job]["state"].clone();
+    let _serve = bench.start("serve");
+    let page = bench.until("status -o json", |page| state(page, 0) == "cancelled");
+    assert_eq!((state(&page, 1), state(&page, 2)), ("skipped".into(), "skipped".into()));
+    let told = bench.coord("events").expect(0).out;
+    assert!(told.contains("car/teacher - cancelled - oops"), "{told}");
 }

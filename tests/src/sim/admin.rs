@@ -191,7 +191,7 @@ fn cancel(w: &mut World) {
     let id = w.rng.pick(&running).clone();
     let from = w.rng.index(3);
     let (revision, record) = w.bus.chains[&id].clone();
-    if let Some(cancelled) = transition::cancel(&record, &Phase::ALL[from..], "by hand") {
+    if let Some((cancelled, _)) = transition::cancel(&record, &Phase::ALL[from..], "by hand") {
         w.trace(|| format!("admin: cancels {id} from {}", Phase::ALL[from]));
         bus::replace_chain(w, Arc::new(cancelled), revision);
     }

@@ -13,6 +13,8 @@ pub enum Mutant {
     AnyAttempt,
     /// Nobody tells the coordinator that the bus is away, so silence counts.
     LeaseWhileAway,
+    /// A coordinator that was stopped takes the silence of that time for the holders'.
+    BlindToStandstill,
     /// The slot is not read again before a lease is ended.
     NoGuard,
     /// Every claim counts as verified.

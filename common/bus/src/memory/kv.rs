@@ -119,6 +119,21 @@ impl Kv for MemoryKv {
         })
     }
 
+    async fn newest(&self) -> Result<Revision> {
+        self.with(|bucket| Ok(Revision(bucket.last)))
+    }
+
+    async fn create_after(&self, key: &str, value: Bytes, newest: Revision) -> Result<Revision> {
+        self.write(key, Some(value), |bucket| {
+            let (name, key) = (self.bucket.clone(), key.to_owned());
+            match bucket.entry(&key) {
+                Some(_) => Err(BusError::AlreadyExists { bucket: name, key }),
+                None if bucket.last == newest.0 => Ok(()),
+                None => Err(BusError::WrongRevision { bucket: name, key, expected: newest }),
+            }
+        })
+    }
+
     async fn update(&self, key: &str, value: Bytes, expected: Revision) -> Result<Revision> {
         self.write(key, Some(value), |bucket| self.expect(bucket, key, expected))
     }

@@ -8,7 +8,7 @@ use crate::key::{Revision, check_key};
 use crate::kv::{Entry, Kv, KvWatch};
 use crate::retry::retry_transient;
 use async_nats::HeaderMap;
-use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::header::{NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::context::RequestError;
@@ -30,6 +30,16 @@ pub(super) const SETTLED: Duration = Duration::from_secs(1);
 pub(super) struct NatsKv {
     link: Arc<Link>,
     bucket: Bucket,
+}
+
+/// What a write rests on.
+#[derive(Debug, Clone, Copy)]
+enum Rests {
+    OnNothing,
+    /// The key is still at this revision; 0 = was never written.
+    OnKey(Revision),
+    /// The newest write of the bucket is still this one.
+    OnBucket(Revision),
 }
 
 /// Names of one bucket on the server.
@@ -72,28 +82,31 @@ impl NatsKv {
         Self { link, bucket: Bucket::new(bucket) }
     }
 
-    /// Stores one message under `key`, if its last one still has the sequence `expected`.
-    async fn write(
-        &self,
-        key: &str,
-        mut headers: HeaderMap,
-        value: Bytes,
-        expected: Option<Revision>,
-    ) -> Result<Revision> {
+    /// Stores one message under `key`, if what it rests on still holds.
+    async fn write(&self, key: &str, mut headers: HeaderMap, value: Bytes, rests: Rests) -> Result<Revision> {
         check_key(key)?;
         self.link.check_size(&Headers::new(), &value)?;
-        if let Some(Revision(sequence)) = expected {
-            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+        let expected = match rests {
+            Rests::OnNothing => None,
+            Rests::OnKey(expected) => Some((NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected)),
+            Rests::OnBucket(expected) => Some((NATS_EXPECTED_LAST_SEQUENCE, expected)),
+        };
+        if let Some((header, Revision(sequence))) = &expected {
+            headers.insert(header.clone(), sequence.to_string());
         }
         let subject = self.bucket.subject(key);
         let stored = self.link.store(&self.bucket.stream, &subject, headers, value).await?;
         stored.map(Revision).map_err(|error| match (error.error_code(), expected) {
             (
                 ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
-                Some(expected),
+                Some((_, expected)),
             ) => BusError::WrongRevision { bucket: self.bucket.name.clone(), key: key.to_owned(), expected },
             _ => api::refused(format!("writing {subject}"), &self.bucket.stream, &error),
         })
+    }
+
+    fn exists(&self, key: &str) -> BusError {
+        BusError::AlreadyExists { bucket: self.bucket.name.clone(), key: key.to_owned() }
     }
 
     /// The last message of `key`, markers included, from the leader.
@@ -175,32 +188,42 @@ impl Kv for NatsKv {
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<Revision> {
-        let exists = || BusError::AlreadyExists { bucket: self.bucket.name.clone(), key: key.to_owned() };
-        let first = self.write(key, HeaderMap::new(), value.clone(), Some(Revision(0))).await;
+        let first = self.write(key, HeaderMap::new(), value.clone(), Rests::OnKey(Revision(0))).await;
         let Err(BusError::WrongRevision { .. }) = first else { return first };
         // Something is there: perhaps only a marker, over which creating is allowed.
         match self.last(key).await? {
-            Some((_, Some(_))) => Err(exists()),
             Some((marker, None)) => {
-                let over = self.write(key, HeaderMap::new(), value, Some(marker)).await;
-                over.map_err(|error| if error.is_conflict() { exists() } else { error })
+                let over = self.write(key, HeaderMap::new(), value, Rests::OnKey(marker)).await;
+                over.map_err(|error| if error.is_conflict() { self.exists(key) } else { error })
             }
-            None => Err(exists()),
+            Some((_, Some(_))) | None => Err(self.exists(key)),
         }
     }
 
+    async fn newest(&self) -> Result<Revision> {
+        Ok(Revision(self.link.stream_info(&self.bucket.stream).await?.state.last_sequence))
+    }
+
+    async fn create_after(&self, key: &str, value: Bytes, newest: Revision) -> Result<Revision> {
+        // Whoever writes the key after this look writes the bucket, which the server checks.
+        if self.get(key).await?.is_some() {
+            return Err(self.exists(key));
+        }
+        self.write(key, HeaderMap::new(), value, Rests::OnBucket(newest)).await
+    }
+
     async fn update(&self, key: &str, value: Bytes, expected: Revision) -> Result<Revision> {
-        self.write(key, HeaderMap::new(), value, Some(expected)).await
+        self.write(key, HeaderMap::new(), value, Rests::OnKey(expected)).await
     }
 
     async fn put(&self, key: &str, value: Bytes) -> Result<Revision> {
-        self.write(key, HeaderMap::new(), value, None).await
+        self.write(key, HeaderMap::new(), value, Rests::OnNothing).await
     }
 
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision> {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION, "DEL");
-        self.write(key, headers, Bytes::new(), expected).await
+        self.write(key, headers, Bytes::new(), expected.map_or(Rests::OnNothing, Rests::OnKey)).await
     }
 
     async fn list(&self, prefix: Option<&str>) -> Result<Vec<(String, Entry)>> {

@@ -1,14 +1,15 @@
 //! One owner per store.
 
 use super::error::ServerError;
+use super::run::STOP_TIMEOUT;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-/// A child whose owner was killed needs a moment to stop.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Longer than a server may take to stop, which it is given when its owner was asked to end or was killed.
+const PATIENCE: Duration = STOP_TIMEOUT.saturating_add(Duration::from_secs(2));
 const POLL: Duration = Duration::from_millis(50);
 
 /// The lock on a store. The server child inherits it, so that it holds as long as any of the two lives: the

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// A large store takes a while to be read.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What a private server shall be like.

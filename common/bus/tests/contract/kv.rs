@@ -36,6 +36,33 @@ pub async fn update_needs_the_revision_in_force(bus: SharedBus) {
     assert_eq!(kv.get("k").await, Ok(Some(Entry { value: "4".into(), revision: third })));
 }
 
+pub async fn a_key_can_be_created_on_condition_that_the_bucket_did_not_move(bus: SharedBus) {
+    let kv = bus.kv(BUCKET_SLOTS);
+    let empty = kv.newest().await.unwrap();
+    let first = kv.create_after("a", "1".into(), empty).await.unwrap();
+    assert_eq!(kv.newest().await, Ok(first));
+    // Somebody wrote another key since: what was read before may hold no longer.
+    let moved = kv.create_after("b", "1".into(), empty).await.unwrap_err();
+    let (bucket, key) = (BUCKET_SLOTS.to_owned(), "b".to_owned());
+    assert_eq!(moved, BusError::WrongRevision { bucket, key, expected: empty });
+    assert_eq!(kv.get("b").await, Ok(None));
+    let exists = kv.create_after("a", "2".into(), first).await.unwrap_err();
+    assert_eq!(exists, BusError::AlreadyExists { bucket: BUCKET_SLOTS.into(), key: "a".into() });
+    let marker = kv.delete("a", None).await.unwrap();
+    assert_eq!(kv.newest().await, Ok(marker));
+    kv.create_after("a", "3".into(), marker).await.unwrap();
+    let newest = kv.newest().await.unwrap();
+    let tries = ["x", "y", "z"].map(|key| {
+        let kv = kv.clone();
+        tokio::spawn(async move { kv.create_after(key, "1".into(), newest).await.is_ok() })
+    });
+    let mut won = 0;
+    for handle in tries {
+        won += u32::from(handle.await.unwrap());
+    }
+    assert_eq!(won, 1);
+}
+
 pub async fn delete_can_be_conditional(bus: SharedBus) {
     let kv = bus.kv(BUCKET_SLOTS);
     let first = kv.put("k", "1".into()).await.unwrap();

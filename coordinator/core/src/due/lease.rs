@@ -2,9 +2,12 @@
 
 use super::OpenJob;
 use crate::effect::{Effect, Note, NoteKind};
+use crate::index::because_to_fence;
 use crate::state::State;
 use crate::transition::{self, Ended};
 use common::chain::ChainRecord;
+use common::ids::{ChainId, JobId};
+use common::job_key::JobKey;
 use common::slot::{Cause, Slot, SlotState};
 use common::units::Millis;
 
@@ -37,34 +40,18 @@ pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(Ch
     }
 }
 
-/// Closes slots whose holder has no business any more: the job is over, was cancelled, or is at a later
-/// attempt that waits for room. The holder notices at its next renewal.
+/// Closes slots whose holder has no business any more. The holder notices at its next renewal.
 pub(super) fn fence(state: &State) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for (key, seen) in &state.slots {
-        if seen.slot.state.reserved().is_none() {
-            continue;
-        }
-        let chain_id = common::ids::ChainId {
-            plan: seen.slot.job.plan.clone(),
-            dataset: seen.slot.job.name.dataset.clone(),
-        };
-        let Some(chain) = state.chains.get(&chain_id) else { continue };
-        let Some(job) = chain.record.jobs.get(&seen.slot.job.name.phase) else { continue };
-        let because = match job.open_attempt() {
-            Some(attempt) if attempt > seen.slot.attempt => "a later attempt follows",
-            Some(_) => continue,
-            None => "the job is over",
-        };
-        let slot = Slot { state: SlotState::Closed { because: because.into() }, ..seen.slot.clone() };
-        let note = Note {
-            job: seen.slot.job.clone(),
-            attempt: Some(seen.slot.attempt),
-            node: seen.slot.state.place().map(|p| p.node.clone()),
-            kind: NoteKind::Fenced,
-            text: because.into(),
-        };
-        effects.push(Effect::WriteSlot { key: *key, slot, expected: Some(seen.revision), notes: vec![note] });
-    }
-    effects
+    state.index.to_fence.iter().filter_map(|key| close(state, key)).collect()
+}
+
+fn close(state: &State, key: &JobKey) -> Option<Effect> {
+    let because = because_to_fence(state, key)?;
+    let seen = state.slots.get(key)?;
+    let JobId { plan, name } = seen.slot.job.clone();
+    let chain = state.chains.get(&ChainId { plan, dataset: name.dataset })?;
+    let slot = Slot { state: SlotState::Closed { because: because.into() }, ..seen.slot.clone() };
+    let note = Note::of(&chain.record, name.phase, NoteKind::Fenced, because);
+    let note = note.attempt(seen.slot.attempt).node(seen.slot.state.place().map(|p| p.node.clone()));
+    Some(Effect::WriteSlot { key: *key, slot, expected: Some(seen.revision), notes: vec![note] })
 }

@@ -76,18 +76,11 @@ fn is_owner(owners: &BTreeMap<JobKey, ChainId>, job: &OpenJob<'_>) -> bool {
 
 /// Plans that were applied and have no chains yet (the apply is one write; the chains follow from it).
 fn new_chains(state: &State) -> Vec<Effect> {
-    let mut effects = Vec::new();
-    for plan in state.plans.values() {
-        for dataset in plan.by_dataset().into_keys() {
-            let id = ChainId { plan: plan.id.clone(), dataset: dataset.clone() };
-            if !state.chains.contains_key(&id)
-                && let Some(record) = ChainRecord::from_plan(plan, &id)
-            {
-                effects.push(Effect::CreateChain { record });
-            }
-        }
-    }
-    effects
+    let records = state.index.unmade.iter().filter_map(|id| {
+        let plan = state.plans.get(&id.plan)?;
+        ChainRecord::from_plan(plan, id)
+    });
+    records.map(|record| Effect::CreateChain { record }).collect()
 }
 
 /// Writes of the chain that its own record, the slots and the store ask for.

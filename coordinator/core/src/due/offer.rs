@@ -59,13 +59,9 @@ fn write_offer(job: &OpenJob<'_>, slot: Option<&SlotSeen>, place: Place) -> Effe
     let again = slot.filter(|s| s.slot.attempt == job.attempt);
     let offer = again.map_or(1, |s| s.slot.offer.saturating_add(1));
     let id = job.chain.record.job_id(job.phase);
-    let note = Note {
-        job: id.clone(),
-        attempt: Some(job.attempt),
-        node: Some(place.node.clone()),
-        kind: NoteKind::Offered,
-        text: format!("offer {offer}: {} on {}", place.reserve_mib, place.device),
-    };
+    let text = format!("offer {offer}: {} on {}", place.reserve_mib, place.device);
+    let note = Note::of(&job.chain.record, job.phase, NoteKind::Offered, text);
+    let note = note.attempt(job.attempt).node(Some(place.node.clone()));
     Effect::WriteSlot {
         key: job.key,
         slot: Slot { job: id, attempt: job.attempt, offer, state: SlotState::Offered { place } },

@@ -42,7 +42,7 @@ type Settings = BTreeMap<String, String>;
 fn settings(old: &serde_json::Value, new: &serde_json::Value) -> (Settings, Settings) {
     let named = |tree: &serde_json::Value| {
         let semantic: PhaseSemantic = serde_json::from_value(tree.clone()).ok()?;
-        Some(flatten(&serde_json::Value::Object(semantic.canonical().into_iter().collect())))
+        Some(semantic.settings())
     };
     match (named(old), named(new)) {
         (Some(old), Some(new)) => (old, new),

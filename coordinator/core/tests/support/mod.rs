@@ -135,6 +135,8 @@ pub struct World {
     pub revision: u64,
     pub offers: Vec<common::messages::JobOffer>,
     pub verify: std::collections::BTreeSet<(JobKey, Attempt)>,
+    /// What others did, as it was told.
+    pub news: Vec<coordinator_core::Note>,
 }
 
 impl World {
@@ -145,6 +147,7 @@ impl World {
             revision: 0,
             offers: vec![],
             verify: Default::default(),
+            news: vec![],
         };
         world.tell(Event::Loaded);
         nodes.into_iter().for_each(|beat| world.tell(Event::Beat { beat: Box::new(beat) }));
@@ -152,6 +155,7 @@ impl World {
     }
 
     pub fn tell(&mut self, event: Event) {
+        self.news.extend(coordinator_core::news(&self.state, &event).map(|(note, _)| note));
         apply(&mut self.state, self.now, event).unwrap();
         let broken = coordinator_core::invariants::check(&self.state);
         assert!(broken.is_empty(), "{broken:?}");

@@ -6,6 +6,7 @@ use super::supervise::Kept;
 use crate::cli::context::{Context, absolute, data_root_of};
 use crate::cli::exit::{Exit, Fault};
 use crate::cli::link::{Link, Whose, open_bus};
+use crate::shell::records::Patience;
 use anyhow::{Context as _, Result};
 use bus::BusLayout;
 use bus::server::{NatsServer, ServerError, ServerOptions};
@@ -44,7 +45,7 @@ impl Cluster {
     pub async fn start_bus(context: &Context) -> Result<Cluster> {
         let home = context.home();
         home.create()?;
-        let lock = home.lock()?;
+        let lock = home.lock().await?;
         let server = NatsServer::start(ServerOptions::new(home.nats_dir())).await?;
         let data_url = context.global.data.as_deref().map(data_root_of).transpose()?.map(|d| d.url);
         let running = Running {
@@ -55,7 +56,7 @@ impl Cluster {
             output_dir: absolute(&context.global.output_dir)?,
             pid: std::process::id(),
         };
-        let bus = open_bus(&running.nats_url, Some(&running.token)).await?;
+        let bus = open_bus(&running.nats_url, Some(&running.token), Patience::NONE).await?;
         bus.ensure(&BusLayout::default()).await?;
         home.write_running(&running)?;
         let stop_nats = CancellationToken::new();

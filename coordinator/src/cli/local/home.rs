@@ -7,6 +7,13 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Whoever looks whether a cluster runs holds the lock for a moment.
+const LOOKERS_MAX: Duration = Duration::from_secs(1);
+/// From the lock to an address: a nats-server with a large store takes a while to be read.
+const START_MAX: Duration = Duration::from_secs(40);
+const POLL: Duration = Duration::from_millis(20);
 
 /// How the cluster of a home can be reached; also kept after its end, for the defaults of later commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,22 +79,38 @@ impl Home {
     }
 
     /// Takes the home for this process.
-    pub fn lock(&self) -> Result<HomeLock> {
+    pub async fn lock(&self) -> Result<HomeLock> {
         let path = self.lock_file();
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = open.with_context(|| format!("opening {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(HomeLock { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                let owner =
-                    self.last().map_or("another process".to_owned(), |l| format!("process {}", l.pid));
-                let message = format!("{owner} runs a local cluster in {} already", self.root.display());
-                Err(Fault::new(Exit::Error, message)
-                    .way_out("use it with `coord run`, stop it, or give this one another --home")
-                    .into())
+        let mut file = open.with_context(|| format!("opening {}", path.display()))?;
+        let deadline = Instant::now() + LOOKERS_MAX;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Maybe only somebody who looks whether a cluster runs here.
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+                Err(TryLockError::WouldBlock) => return Err(self.taken().into()),
+                Err(TryLockError::Error(e)) => {
+                    return Err(e).with_context(|| format!("locking {}", path.display()));
+                }
             }
-            Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("locking {}", path.display())),
         }
+        // Whose the lock is: what an earlier owner wrote about its cluster is void from here on.
+        let sign = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+        sign.with_context(|| format!("writing {}", path.display()))?;
+        Ok(HomeLock { _file: file })
+    }
+
+    fn taken(&self) -> Fault {
+        let owner = self.owner().map_or("another process".to_owned(), |pid| format!("process {pid}"));
+        let message = format!("{owner} runs a local cluster in {} already", self.root.display());
+        Fault::new(Exit::Error, message)
+            .way_out("use it with `coord run`, stop it, or give this one another --home")
+    }
+
+    /// Who took the lock last.
+    fn owner(&self) -> Option<u32> {
+        std::fs::read_to_string(self.lock_file()).ok()?.trim().parse().ok()
     }
 
     /// Tells later commands where the cluster is. Only its owner can read it: it holds the token.
@@ -109,13 +132,27 @@ impl Home {
         serde_json::from_slice(&text).ok()
     }
 
-    /// The cluster that runs here now.
-    pub fn running(&self) -> Option<Running> {
-        // A held lock, not the process number, tells life: numbers are given again.
-        let file = OpenOptions::new().write(true).open(self.lock_file()).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => self.last(),
-            _ => None,
+    /// The cluster that runs here now; one that is just starting is waited for.
+    ///
+    /// Errors: it does not get going.
+    pub async fn running(&self) -> Result<Option<Running>> {
+        let deadline = Instant::now() + START_MAX;
+        loop {
+            // A held lock, not the process number, tells life: numbers are given again.
+            let Ok(file) = OpenOptions::new().write(true).open(self.lock_file()) else { return Ok(None) };
+            let Err(TryLockError::WouldBlock) = file.try_lock_shared() else { return Ok(None) };
+            drop(file);
+            let (owner, told) = (self.owner(), self.last());
+            if let Some(running) = told.filter(|r| Some(r.pid) == owner) {
+                return Ok(Some(running));
+            }
+            if Instant::now() >= deadline {
+                let message = format!("the local cluster in {} does not get going", self.root.display());
+                return Err(Fault::new(Exit::Unavailable, message)
+                    .way_out("stop it and look at its log, coordinator_logs/ in its --output-dir")
+                    .into());
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
 }
@@ -124,11 +161,11 @@ impl Home {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_home_has_one_owner_and_tells_where_its_cluster_is() {
+    #[tokio::test]
+    async fn a_home_has_one_owner_and_tells_where_its_cluster_is() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(&dir.path().join("home"));
-        assert_eq!((home.hash_cache(), home.running()), (None, None));
+        assert_eq!((home.hash_cache(), home.running().await.unwrap()), (None, None));
         home.create().unwrap();
         let running = Running {
             nats_url: "nats://127.0.0.1:1".into(),
@@ -136,15 +173,54 @@ mod tests {
             store_url: home.store_url(),
             data_url: None,
             output_dir: dir.path().into(),
-            pid: 7,
+            pid: std::process::id(),
         };
         home.write_running(&running).unwrap();
-        assert_eq!((home.last(), home.running()), (Some(running.clone()), None));
-        let lock = home.lock().unwrap();
-        assert_eq!(home.running(), Some(running));
-        let error = home.lock().map(drop).unwrap_err().to_string();
-        assert!(error.contains("process 7"), "{error}");
+        assert_eq!((home.last(), home.running().await.unwrap()), (Some(running.clone()), None));
+        let lock = home.lock().await.unwrap();
+        assert_eq!(home.running().await.unwrap(), Some(running));
+        let error = home.lock().await.map(drop).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         drop(lock);
-        assert_eq!(home.running(), None);
+        assert_eq!(home.running().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_cluster_wrote_is_not_the_one_that_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        let running = |port: u16, pid: u32| Running {
+            nats_url: format!("nats://127.0.0.1:{port}"),
+            token: "t".into(),
+            store_url: home.store_url(),
+            data_url: None,
+            output_dir: dir.path().into(),
+            pid,
+        };
+        home.write_running(&running(1, u32::MAX)).unwrap();
+        let lock = home.lock().await.unwrap();
+        let starting = async {
+            tokio::time::sleep(POLL * 3).await;
+            home.write_running(&running(2, std::process::id())).unwrap();
+        };
+        let (found, ()) = tokio::join!(home.running(), starting);
+        assert_eq!(found.unwrap().unwrap().nats_url, "nats://127.0.0.1:2");
+        drop(lock);
+    }
+
+    /// Somebody who looks holds the lock for a moment, together with all others who look.
+    #[tokio::test]
+    async fn a_look_keeps_nobody_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path());
+        drop(home.lock().await.unwrap());
+        let looking = OpenOptions::new().write(true).open(home.lock_file()).unwrap();
+        looking.try_lock_shared().unwrap();
+        let looked = async {
+            tokio::time::sleep(POLL * 3).await;
+            drop(looking);
+        };
+        let (lock, ()) = tokio::join!(home.lock(), looked);
+        lock.unwrap();
     }
 }

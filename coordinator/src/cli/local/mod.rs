@@ -120,7 +120,7 @@ async fn start_workers(context: &Context, cluster: &mut Cluster) -> Result<BTree
     let link = cluster.link.handle();
     let heard = async {
         while Instant::now() < deadline {
-            let beats = link.beats(&config).await?;
+            let beats = link.beats(&config, context.out).await?;
             if !beats.is_empty() {
                 return Ok(beats);
             }

@@ -11,8 +11,7 @@ use common::messages::JobOffer;
 use common::registry::RegistryEntry;
 use common::slot::{Cause, Slot, SlotState};
 use common::units::Millis;
-use coordinator_core::invariants;
-use coordinator_core::state::{ChainSeen, State};
+use coordinator_core::{Event, State, apply, invariants};
 
 /// Marks that the suites ask for by name.
 pub const COMMITS: &str = "a result was committed";
@@ -90,8 +89,9 @@ pub fn chain(w: &mut World, before: Option<&ChainRecord>, after: &ChainRecord, j
 fn state_with(record: Option<&ChainRecord>) -> State {
     let mut state = State::new(options());
     if let Some(record) = record {
-        let seen = ChainSeen::new(record.clone(), Revision(1), Millis(0));
-        state.chains.insert(record.id.clone(), seen);
+        let seen = Event::ChainSeen { record: Box::new(record.clone()), revision: Revision(1) };
+        // The first record of a chain is never too old.
+        let _taken = apply(&mut state, Millis(0), seen);
     }
     state
 }

@@ -172,7 +172,8 @@ fn apply_facts(w: &mut World, c: usize, facts: Vec<Event>) -> bool {
 /// Everything that is due and not under way is begun.
 pub fn decide(w: &mut World, c: usize) {
     let still_ms = w.now - std::mem::replace(&mut w.coordinators[c].turned_at, w.now);
-    if still_ms > STANDSTILL_MS {
+    if still_ms > STANDSTILL_MS && w.mutant != Some(Mutant::BlindToStandstill) {
+        w.history.mark("a coordinator noticed that it had stood still");
         apply_facts(w, c, vec![Event::StoodStill]);
     }
     let now = now(w, c);
