@@ -15,6 +15,7 @@ const JOBS_MAX: usize = 12;
 /// As wide as the longest state, so that columns stay where they are.
 const STATE_WIDTH: usize = 10;
 
+#[derive(Default)]
 pub struct Live {
     all: MultiProgress,
     bars: BTreeMap<JobId, ProgressBar>,
@@ -23,10 +24,6 @@ pub struct Live {
 }
 
 impl Live {
-    pub fn new() -> Live {
-        Live { all: MultiProgress::new(), bars: BTreeMap::new(), rest: None }
-    }
-
     /// A line above the display.
     pub fn say(&self, text: &str) {
         // A terminal that went away is no reason to stop.

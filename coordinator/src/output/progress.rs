@@ -41,7 +41,7 @@ struct Seen {
 
 impl Progress {
     pub fn new(out: Out) -> Progress {
-        let live = out.is_live().then(Live::new);
+        let live = out.is_live().then(Live::default);
         Progress { out, live, seen: BTreeMap::new() }
     }
 
@@ -262,9 +262,9 @@ mod tests {
         lines(&mut progress, &id, &running("gat 3/10"));
         let message = Some("a1 ended: infrastructure: the trainer was killed".to_owned());
         let again = JobRow { attempt: Some(Attempt(2)), message, ..row("ready") };
-        let lines = progress.changes(&id, &again);
-        assert!(lines[0].attention && lines[0].text.ends_with("the trainer was killed"));
-        assert!(!lines[1].attention && lines[1].text == "car/teacher ready, attempt a2");
+        let told = progress.changes(&id, &again);
+        assert!(told[0].attention && told[0].text.ends_with("the trainer was killed"));
+        assert!(!told[1].attention && told[1].text == "car/teacher ready, attempt a2");
         let next =
             JobRow { attempt: Some(Attempt(2)), message: again.message.clone(), ..running("gat 1/10") };
         assert_eq!(lines(&mut progress, &id, &next).len(), 1, "the same end is not told again");

@@ -37,7 +37,8 @@ pub async fn tell(client: &Client, notes: &[Note], written: Revision) {
             text: note.text.clone(),
             traceparent: note.traceparent.clone(),
         };
-        let id = format!("{}.{}.{i}", note.job, written.0);
+        // With the kind: revisions of two buckets may be equal.
+        let id = format!("{}.{}.{}.{i}", note.job, note.kind.as_str(), written.0);
         if let Err(e) = client.publish_event(&event, &id).await {
             tracing::warn!(error = %e, "event not published");
         }

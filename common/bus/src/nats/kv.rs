@@ -35,11 +35,12 @@ pub(super) struct NatsKv {
 /// What a write rests on.
 #[derive(Debug, Clone, Copy)]
 enum Rests {
-    OnNothing,
+    /// It is made in any case.
+    Nowhere,
     /// The key is still at this revision; 0 = was never written.
-    OnKey(Revision),
+    Key(Revision),
     /// The newest write of the bucket is still this one.
-    OnBucket(Revision),
+    Bucket(Revision),
 }
 
 /// Names of one bucket on the server.
@@ -87,9 +88,9 @@ impl NatsKv {
         check_key(key)?;
         self.link.check_size(&Headers::new(), &value)?;
         let expected = match rests {
-            Rests::OnNothing => None,
-            Rests::OnKey(expected) => Some((NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected)),
-            Rests::OnBucket(expected) => Some((NATS_EXPECTED_LAST_SEQUENCE, expected)),
+            Rests::Nowhere => None,
+            Rests::Key(expected) => Some((NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected)),
+            Rests::Bucket(expected) => Some((NATS_EXPECTED_LAST_SEQUENCE, expected)),
         };
         if let Some((header, Revision(sequence))) = &expected {
             headers.insert(header.clone(), sequence.to_string());
@@ -188,12 +189,12 @@ impl Kv for NatsKv {
     }
 
     async fn create(&self, key: &str, value: Bytes) -> Result<Revision> {
-        let first = self.write(key, HeaderMap::new(), value.clone(), Rests::OnKey(Revision(0))).await;
+        let first = self.write(key, HeaderMap::new(), value.clone(), Rests::Key(Revision(0))).await;
         let Err(BusError::WrongRevision { .. }) = first else { return first };
         // Something is there: perhaps only a marker, over which creating is allowed.
         match self.last(key).await? {
             Some((marker, None)) => {
-                let over = self.write(key, HeaderMap::new(), value, Rests::OnKey(marker)).await;
+                let over = self.write(key, HeaderMap::new(), value, Rests::Key(marker)).await;
                 over.map_err(|error| if error.is_conflict() { self.exists(key) } else { error })
             }
             Some((_, Some(_))) | None => Err(self.exists(key)),
@@ -209,21 +210,21 @@ impl Kv for NatsKv {
         if self.get(key).await?.is_some() {
             return Err(self.exists(key));
         }
-        self.write(key, HeaderMap::new(), value, Rests::OnBucket(newest)).await
+        self.write(key, HeaderMap::new(), value, Rests::Bucket(newest)).await
     }
 
     async fn update(&self, key: &str, value: Bytes, expected: Revision) -> Result<Revision> {
-        self.write(key, HeaderMap::new(), value, Rests::OnKey(expected)).await
+        self.write(key, HeaderMap::new(), value, Rests::Key(expected)).await
     }
 
     async fn put(&self, key: &str, value: Bytes) -> Result<Revision> {
-        self.write(key, HeaderMap::new(), value, Rests::OnNothing).await
+        self.write(key, HeaderMap::new(), value, Rests::Nowhere).await
     }
 
     async fn delete(&self, key: &str, expected: Option<Revision>) -> Result<Revision> {
         let mut headers = HeaderMap::new();
         headers.insert(OPERATION, "DEL");
-        self.write(key, headers, Bytes::new(), expected.map_or(Rests::OnNothing, Rests::OnKey)).await
+        self.write(key, headers, Bytes::new(), expected.map_or(Rests::Nowhere, Rests::Key)).await
     }
 
     async fn list(&self, prefix: Option<&str>) -> Result<Vec<(String, Entry)>> {
