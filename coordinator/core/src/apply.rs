@@ -260,6 +260,11 @@ fn beat_heard(state: &mut State, now: Millis, beat: NodeBeat) -> Result<Changed,
 /// a slot is kept: its attempt is ended by the lease, and told with the node's name.
 fn forget_the_silent(state: &mut State, now: Millis) {
     let limit = Millis(state.options.lease.0.saturating_mul(FORGET_AFTER_LEASES));
+    // A large fleet speaks often: once a lease is soon enough to look at all of it.
+    if now.since(state.rooms.looked_at) < state.options.lease {
+        return;
+    }
+    state.rooms.looked_at = now;
     let silent = |(node, seen): (&NodeId, &NodeSeen)| {
         let forgotten = now.since(seen.heard_at) > limit && state.rooms.on(node).next().is_none();
         forgotten.then(|| node.clone())

@@ -117,8 +117,8 @@ pub fn explain(state: &State, now: Millis, id: &JobId) -> Option<Why> {
 
 fn why_waiting(state: &State, now: Millis, job: &OpenJob<'_>) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    if let Some(owner) = owners(state).get(&job.key)
-        && *owner != job.chain.record.id
+    if let Some(owner) = owners(&state.active_chains()).get(&job.key)
+        && **owner != job.chain.record.id
     {
         reasons.push(Reason::SameJobRunsIn { plan: owner.plan.clone() });
         return reasons;

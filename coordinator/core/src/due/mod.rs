@@ -20,9 +20,10 @@ pub fn due(state: &State, now: Millis) -> Vec<Effect> {
         return Vec::new();
     }
     let mut effects = new_chains(state);
-    let owners = owners(state);
+    let chains = state.active_chains();
+    let owners = owners(&chains);
     let mut waiting = Vec::new();
-    for chain in state.active_chains() {
+    for chain in chains {
         // One write of a record at a time: the first job that needs one goes first, the rest follows when
         // the write has been seen.
         let mut writes = chain_writes(state, now, chain, &owners);
@@ -60,18 +61,20 @@ pub(crate) fn open_jobs(chain: &ChainSeen) -> impl Iterator<Item = OpenJob<'_>> 
 }
 
 /// Of several chains that hold the same job, the one that runs it; the others wait for its result.
-pub(crate) fn owners(state: &State) -> BTreeMap<JobKey, ChainId> {
-    let mut owners = BTreeMap::new();
-    for chain in state.active_chains() {
+pub(crate) fn owners<'a>(chains: &[&'a ChainSeen]) -> Owners<'a> {
+    let mut owners = Owners::new();
+    for chain in chains {
         for job in open_jobs(chain) {
-            owners.entry(job.key).or_insert_with(|| chain.record.id.clone());
+            owners.entry(job.key).or_insert(&chain.record.id);
         }
     }
     owners
 }
 
-fn is_owner(owners: &BTreeMap<JobKey, ChainId>, job: &OpenJob<'_>) -> bool {
-    owners.get(&job.key) == Some(&job.chain.record.id)
+pub(crate) type Owners<'a> = BTreeMap<JobKey, &'a ChainId>;
+
+fn is_owner(owners: &Owners<'_>, job: &OpenJob<'_>) -> bool {
+    owners.get(&job.key) == Some(&&job.chain.record.id)
 }
 
 /// Plans that were applied and have no chains yet (the apply is one write; the chains follow from it).
@@ -88,7 +91,7 @@ fn chain_writes<'a>(
     state: &'a State,
     now: Millis,
     chain: &'a ChainSeen,
-    owners: &'a BTreeMap<JobKey, ChainId>,
+    owners: &'a Owners<'a>,
 ) -> impl Iterator<Item = Effect> + 'a {
     open_jobs(chain).filter_map(move |job| {
         let written = match state.committed.get(&job.key) {

@@ -130,11 +130,6 @@ impl Board<'_> {
     pub fn fits(&self, room: usize, want: &Want) -> bool {
         self.spaces[room].obstacle(want).is_none()
     }
-
-    /// Whether no room at all has a place left.
-    pub fn is_full(&self) -> bool {
-        self.spaces.iter().all(|s| s.shut || s.kept_whole || s.jobs >= s.max_jobs || s.free_mib == Mib(0))
-    }
 }
 
 impl ClassId {

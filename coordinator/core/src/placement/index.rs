@@ -7,7 +7,7 @@ use common::ids::NodeId;
 use common::job_key::JobKey;
 use common::messages::{DeviceReport, NodeBeat};
 use common::slot::SlotState;
-use common::units::Mib;
+use common::units::{Mib, Millis};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -16,6 +16,8 @@ pub struct RoomIndex {
     holder_of: BTreeMap<JobKey, NodeId>,
     roomy: BTreeSet<NodeId>,
     sizes: BTreeMap<Size, usize>,
+    /// When the fleet was last searched for nodes to forget.
+    pub(crate) looked_at: Millis,
 }
 
 impl RoomIndex {
@@ -110,5 +112,6 @@ pub(crate) fn anew(state: &State) -> RoomIndex {
     fresh.nodes = state.nodes.clone();
     state.slots.keys().for_each(|key| slot_changed(&mut fresh, key));
     state.nodes.keys().for_each(|node| node_changed(&mut fresh, node, None));
+    fresh.rooms.looked_at = state.rooms.looked_at;
     fresh.rooms
 }

@@ -27,21 +27,20 @@ pub(crate) fn place(state: &State, now: Millis, waiting: &[OpenJob<'_>]) -> Vec<
         && state.nodes.values().map(devices).sum::<usize>() <= DEVICES_MAX;
     // Only a whole fleet can be played forward; a round alone needs no more than the devices with room.
     let fleet = if small { Fleet::of(state, now) } else { Fleet::with_room(state, now) };
-    let mut setup = Setup::new(&fleet);
-    let line = if small {
-        whole_line(state, now, waiting, &mut setup)
-    } else {
-        bare_line(state, now, waiting, &mut setup)
-    };
-    let mut board = setup.board(state.options.locality_wait.0);
-    if board.is_full() {
+    if fleet.is_full() {
         return Vec::new();
     }
-    let left =
-        if small { remaining(&line.items) } else { line.items.iter().map(|i| i.expected_ms).collect() };
-    let round = match small {
-        true => decide(&mut board, &line.items, &left),
-        false => Rule::USUAL.round(&mut board, &line.items, &left),
+    let mut setup = Setup::new(&fleet);
+    let line = match small {
+        true => whole_line(state, now, waiting, &mut setup),
+        false => bare_line(state, now, waiting, &mut setup),
+    };
+    let mut board = setup.board(state.options.locality_wait.0);
+    let round = if small {
+        decide(&mut board, &line.items, &remaining(&line.items))
+    } else {
+        let whole_chains: Vec<u64> = line.items.iter().map(|i| i.expected_ms).collect();
+        Rule::USUAL.round(&mut board, &line.items, &whole_chains)
     };
     let placed = round.into_iter().filter_map(|(item, room)| {
         let at = line.waiting[item]?;

@@ -164,6 +164,12 @@ impl Fleet {
         Fleet { rooms, sizes }
     }
 
+    /// Whether no device has a place left, whatever is asked.
+    pub fn is_full(&self) -> bool {
+        let full = |s: Space| s.shut || s.kept_whole || s.jobs >= s.max_jobs || s.free_mib == Mib(0);
+        self.rooms.iter().all(|room| full(room.space()))
+    }
+
     /// A GPU that is large enough when the fleet has one, else a CPU: waiting for a busy GPU beats days on
     /// a CPU.
     pub fn kind_for(&self, spec: &JobSpec) -> DeviceKind {

@@ -38,7 +38,8 @@ pub fn depends_on() -> BTreeMap<Phase, Vec<Phase>> {
 }
 
 pub fn tuning() -> Tuning {
-    Config::built_in().tuning(Phase::Teacher)
+    static TUNING: std::sync::OnceLock<Tuning> = std::sync::OnceLock::new();
+    TUNING.get_or_init(|| Config::built_in().tuning(Phase::Teacher)).clone()
 }
 
 pub fn phase_request(phase: Phase) -> PhaseRequest {
