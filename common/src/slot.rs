@@ -66,7 +66,7 @@ pub struct Failure {
 
 /// Whose fault it was; each has its own retry budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", from = "String")]
 pub enum Cause {
     /// Machine, network, driver, disk, store, a killed process, a lease that ran out.
     Infrastructure,
@@ -80,6 +80,20 @@ pub enum Cause {
     /// The store refused the finished result (access, read-only, full) until the agent gave up. The files are kept
     /// on the node, and a later run goes on with them.
     Store,
+}
+
+/// A record with a cause that only a newer version knows stays readable.
+impl From<String> for Cause {
+    fn from(name: String) -> Cause {
+        match name.as_str() {
+            "preemption" => Cause::Preemption,
+            "out_of_memory" => Cause::OutOfMemory,
+            "diverged" => Cause::Diverged,
+            "user_error" => Cause::UserError,
+            "store" => Cause::Store,
+            _ => Cause::Infrastructure,
+        }
+    }
 }
 
 impl Cause {
@@ -113,5 +127,27 @@ impl SlotState {
             SlotState::Offered { place } | SlotState::Held { place, .. } => Some(place),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire;
+
+    #[test]
+    fn causes_are_told_by_name_and_a_newer_one_is_readable() {
+        for cause in [
+            Cause::Infrastructure,
+            Cause::Preemption,
+            Cause::OutOfMemory,
+            Cause::Diverged,
+            Cause::UserError,
+            Cause::Store,
+        ] {
+            assert_eq!(wire::decode::<Cause>(&wire::encode(&cause).unwrap()).unwrap(), cause);
+        }
+        let newer = wire::encode(&"sunspots").unwrap();
+        assert_eq!(wire::decode::<Cause>(&newer).unwrap(), Cause::Infrastructure);
     }
 }

@@ -126,11 +126,11 @@ impl Beats {
 
     fn hear(&self, watch: &mut Watch, payload: &[u8]) {
         let Ok(beat) = wire::decode::<NodeBeat>(payload) else { return };
-        if let Some(rival) = watch.hear(&beat)
-            && self.rival.set(rival).is_ok()
-        {
-            tracing::error!(node = %self.node, other = %rival.0, "another agent bears this name: this one ends");
-            // A loop whose queue is full hears of it by the next beat.
+        if let Some(rival) = watch.hear(&beat) {
+            if self.rival.set(rival).is_ok() {
+                tracing::error!(node = %self.node, other = %rival.0, "another agent bears this name: this one ends");
+            }
+            // With each beat: a loop whose queue is full hears of it by the next one, and once is enough.
             if self.told.try_send(Told::news(Event::Shutdown)).is_err() {
                 tracing::warn!("the loop is too busy to be told");
             }

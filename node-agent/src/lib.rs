@@ -13,7 +13,7 @@
 //! | [`store`] | inputs from the object store; checkpoints and results to it |
 //! | [`settings`] | configuration to options and tuning |
 //! | [`workdir`], [`housekeeping`] | folders of this agent, the lock on them, and their limits |
-//! | [`rival`] | two agents of one name: the second one goes |
+//! | [`rival`] | two agents of one name: one of them goes |
 //! | [`clock`] | milliseconds of this process |
 
 pub mod agent;

@@ -1,6 +1,6 @@
 //! Two agents of one name would take each other's slots for their own of an earlier life. So a starting agent asks
-//! whether its name is taken, and one that hears another's beats under its name later goes, if it is the younger
-//! number: exactly one of two stays.
+//! whether its name is taken, and one that hears another's beats under its name later goes, if it has the larger
+//! incarnation (drawn by chance at start): exactly one of two stays, which of them does not matter.
 
 use bus::{BusError, Headers, SharedBus};
 use common::ids::{Incarnation, NodeId};

@@ -15,8 +15,8 @@ use common::trainer_protocol::Stage;
 use common::units::Millis;
 use coordinator_core::planner::plan;
 use coordinator_core::state::Verified;
-use coordinator_core::{Effect, Event, Options, State, apply, due};
-use std::collections::VecDeque;
+use coordinator_core::{Effect, EffectKey, Event, Options, State, apply, due};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 use support::{beat, gpu, request};
 
@@ -33,6 +33,8 @@ struct Run {
     news: VecDeque<Event>,
     decisions: Vec<Duration>,
     finished: usize,
+    /// Questions to the store that wait for their answer: the coordinator's loop asks none twice either.
+    asked: BTreeSet<EffectKey>,
 }
 
 impl Run {
@@ -44,6 +46,7 @@ impl Run {
             news: VecDeque::new(),
             decisions: Vec::new(),
             finished: 0,
+            asked: BTreeSet::new(),
         };
         for n in 0..agents {
             let beat = beat(&format!("n{n:05}"), 1, vec![gpu("GPU-0", 22_000)]);
@@ -72,6 +75,9 @@ impl Run {
         let effects = due(&self.state, self.now);
         self.decisions.push(started.elapsed());
         for effect in effects {
+            if matches!(effect, Effect::Verify { .. }) && !self.asked.insert(effect.key()) {
+                continue;
+            }
             self.perform(effect);
         }
     }

@@ -3,10 +3,10 @@
 mod support;
 
 use common::config::PlacementPolicy;
-use common::ids::{Incarnation, Phase};
+use common::ids::Phase;
 use common::messages::{DeviceKind, DeviceReport, ForeignUse, RunningReport};
 use common::plan::{ModelNeed, Plan};
-use common::slot::{Place, SlotState};
+use common::slot::{Cause, Failure, Place, SlotState};
 use common::trainer_protocol::Stage;
 use common::units::{Mib, Millis};
 use coordinator_core::explain::Reason;
@@ -220,24 +220,30 @@ fn a_job_waits_a_little_for_that_node_and_not_for_ever() {
 }
 
 #[test]
+fn a_result_that_the_store_refused_is_stored_by_the_node_that_has_it() {
+    let (mut world, plan, place) = after_a_teacher_on_n2();
+    let key = world.key(&plan, "a/teacher");
+    let failure = Failure { cause: Cause::Store, message: "read-only".into(), checkpointed: false };
+    world.agent(key, |_| SlotState::Failed { place, failure });
+    world.settle();
+    world.tell(Event::Beat { beat: Box::new(beat("n1", 1, vec![one_at_a_time("GPU-0")])) });
+    let again = plan_named(&request(&["a"]), "p2");
+    world.apply_plan(&again);
+    world.settle();
+    assert_eq!(places(&world, &again), [some("n2 GPU-0")], "n1 is free too and comes first by name");
+}
+
+#[test]
 fn nobody_waits_for_a_node_that_is_busy_for_long() {
     let (mut world, plan, _) = after_a_teacher_on_n2();
-    let second = plan_named(&request(&["b"]), "p2");
-    let key = world.key(&plan, "a/teacher");
-    world.agent(key, |place| SlotState::Held {
-        place,
-        incarnation: Incarnation(1),
-        beat: 200,
-        stage: Stage::Uploading,
-    });
-    world.apply_plan(&second);
-    let mut parent = world.state.nodes.values().next().unwrap().beat.clone();
-    (parent.seq, parent.devices) = (5, vec![one_at_a_time("GPU-0")]);
-    world.tell(Event::Beat { beat: Box::new(parent) });
+    // Somebody else's process fills the card, and nobody knows until when.
+    let foreign = DeviceReport { foreign_mib: Some(Mib(21_000)), ..one_at_a_time("GPU-0") };
+    world.tell(Event::Beat { beat: Box::new(beat("n2", 9, vec![foreign])) });
     world.tell(Event::Beat { beat: Box::new(beat("n1", 1, vec![one_at_a_time("GPU-0")])) });
-    // b takes n1; then both are busy, and the first to be free serves the student.
-    world.settle();
-    assert_eq!(places(&world, &second), [some("n1 GPU-0")]);
+    let key = world.key(&plan, "a/teacher");
+    world.finish(key);
+    let student = world.slot(world.key(&plan, "a/student"));
+    assert_eq!(student.state.place().unwrap().node.as_str(), "n1");
 }
 
 fn plan_named(request: &Request, name: &str) -> Plan {

@@ -138,10 +138,6 @@ impl Client {
     /// What a plan is computed against.
     pub async fn base(&self) -> Result<Base, ClientError> {
         let mut base = Base::default();
-        for at in self.registry().await? {
-            base.committed.insert(at.value.committed.key, at.value.committed.clone());
-            base.registry.insert(at.value.name.clone(), at.value);
-        }
         let chains = self.chains().await?;
         for (id, at) in &chains {
             for job in at.value.jobs.values() {
@@ -164,6 +160,11 @@ impl Client {
                     base.running.insert(dataset.clone(), plan.id.clone());
                 }
             }
+        }
+        // Last: what comes into use while this is read belongs to a chain that was seen running above.
+        for at in self.registry().await? {
+            base.committed.insert(at.value.committed.key, at.value.committed.clone());
+            base.registry.insert(at.value.name.clone(), at.value);
         }
         Ok(base)
     }

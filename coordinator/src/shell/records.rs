@@ -59,9 +59,30 @@ impl Patience {
     /// The caller decides again anyway.
     pub const NONE: Patience = Patience(Duration::ZERO);
 
-    /// Does it until it is done, fails for good, or the patience is at its end. A bucket that is not there
-    /// is an answer, which the bus has taken its own time for.
-    pub async fn with<T, F>(self, what: impl Fn() -> F) -> Result<T, BusError>
+    /// Looks until there is an answer, it fails for good, or the patience is at its end. A bucket that is not
+    /// there is an answer, which the bus has taken its own time for.
+    pub async fn with<T, F>(self, look: impl Fn() -> F) -> Result<T, BusError>
+    where
+        F: Future<Output = Result<T, BusError>>,
+    {
+        let passes = |e: &BusError| e.is_transient() && !matches!(e, BusError::StreamNotFound { .. });
+        self.through(passes, look).await
+    }
+
+    /// The same for a write to a bucket that was seen: one that no stream takes now has no leader for the
+    /// moment.
+    pub async fn with_write<T, F>(self, write: impl Fn() -> F) -> Result<T, BusError>
+    where
+        F: Future<Output = Result<T, BusError>>,
+    {
+        self.through(BusError::is_transient, write).await
+    }
+
+    async fn through<T, F>(
+        self,
+        passes: impl Fn(&BusError) -> bool,
+        what: impl Fn() -> F,
+    ) -> Result<T, BusError>
     where
         F: Future<Output = Result<T, BusError>>,
     {
@@ -69,8 +90,7 @@ impl Patience {
         let mut told = false;
         loop {
             match what().await {
-                Err(e @ BusError::StreamNotFound { .. }) => return Err(e),
-                Err(e) if e.is_transient() && Instant::now() < deadline => {
+                Err(e) if passes(&e) && Instant::now() < deadline => {
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!(error = %e, for_s = self.0.as_secs(), "the bus is away: trying again");
                     }
@@ -131,7 +151,7 @@ impl<T: Serialize + DeserializeOwned> Records<T> {
                 Over::Revision(expected) => self.kv.update(key, bytes, bus::Revision(expected.0)),
             }
         };
-        match self.patience.with(write).await {
+        match self.patience.with_write(write).await {
             Ok(revision) => Ok(Written::Yes(Revision(revision.0))),
             Err(e) if e.is_conflict() => Ok(Written::Lost),
             Err(e) => Err(e.into()),

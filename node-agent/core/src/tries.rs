@@ -30,6 +30,7 @@ pub struct Tries {
     pub failed: u32,
     pub last: Option<Problem>,
     refused_since: Option<Millis>,
+    failed_at: Millis,
 }
 
 impl Tries {
@@ -38,21 +39,27 @@ impl Tries {
         Tries { retry_at: now, ..Tries::default() }
     }
 
-    /// The try failed: the next one comes after doubling waits of `first`, at most a minute.
-    pub fn fail(&mut self, now: Millis, first: Millis, problem: Problem) {
+    /// The try failed: the next one comes after doubling waits of `first`, at most a minute; the last one of a
+    /// refusal right when `patience` with it is over, so that whoever mends the store has all of that time.
+    pub fn fail(&mut self, now: Millis, first: Millis, patience: Option<Millis>, problem: Problem) {
         self.retry_at = now.plus(backoff(first, self.failed));
         self.failed = self.failed.saturating_add(1);
+        self.failed_at = now;
         self.refused_since = match problem.nature {
             Nature::Away => None,
             Nature::Refused | Nature::Final => self.refused_since.or(Some(now)),
         };
+        let last_try = self.refused_since.zip(patience).map(|(since, patience)| since.plus(patience));
+        if let Some(last_try) = last_try.filter(|at| now < *at) {
+            self.retry_at = self.retry_at.min(last_try);
+        }
         self.last = Some(problem);
     }
 
-    /// What is refused for `patience` and longer.
-    pub fn refused_for(&self, now: Millis, patience: Millis) -> Option<&Problem> {
+    /// What was still refused after `patience`. A try that is under way is not given up.
+    pub fn refused_for(&self, patience: Millis) -> Option<&Problem> {
         let since = self.refused_since?;
-        self.last.as_ref().filter(|_| now.since(since) >= patience)
+        self.last.as_ref().filter(|_| self.failed_at.since(since) >= patience)
     }
 
     /// As the beat tells it; `None` while nothing failed. `patience` with a refusal.
@@ -88,16 +95,22 @@ mod tests {
         let (first, patience) = (Millis(1_000), Millis::from_secs(180));
         let mut tries = Tries::new(Millis(0));
         assert_eq!(tries.waits(WaitsFor::Upload, Millis(0), Some(patience)), None);
-        tries.fail(Millis(10_000), first, problem(Nature::Refused));
-        tries.fail(Millis(20_000), first, problem(Nature::Refused));
+        let refused = || problem(Nature::Refused);
+        tries.fail(Millis(10_000), first, Some(patience), refused());
+        tries.fail(Millis(20_000), first, Some(patience), refused());
         assert_eq!((tries.retry_at, tries.failed), (Millis(22_000), 2));
-        assert_eq!(tries.refused_for(Millis(189_999), patience), None);
-        assert!(tries.refused_for(Millis(190_000), patience).is_some());
         let waits = tries.waits(WaitsFor::Upload, Millis(40_000), Some(patience)).unwrap();
         assert_eq!(waits.to_string(), "upload waits: read-only, retry 2, given up in 2 min 30 s");
-        tries.fail(Millis(190_000), first, problem(Nature::Away));
-        assert_eq!(tries.refused_for(Millis(900_000), patience), None);
-        tries.fail(Millis(900_000), first, problem(Nature::Refused));
-        assert_eq!(tries.refused_for(Millis(1_079_000), patience), None);
+        for at in [40_000, 80_000, 140_000] {
+            tries.fail(Millis(at), Millis(30_000), Some(patience), refused());
+            assert_eq!(tries.refused_for(patience), None);
+        }
+        assert_eq!(tries.retry_at, Millis(190_000), "the last try comes when patience is over, not before");
+        tries.fail(Millis(191_000), first, Some(patience), refused());
+        assert!(tries.refused_for(patience).is_some());
+        tries.fail(Millis(192_000), first, Some(patience), problem(Nature::Away));
+        assert_eq!(tries.refused_for(patience), None);
+        tries.fail(Millis(900_000), first, Some(patience), refused());
+        assert_eq!(tries.refused_for(patience), None);
     }
 }

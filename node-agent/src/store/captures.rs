@@ -34,7 +34,33 @@ pub enum CapturesError {
 
 impl From<CapturesError> for Problem {
     fn from(error: CapturesError) -> Problem {
-        Problem { nature: Nature::Final, cause: Cause::UserError, message: error.to_string() }
+        let (nature, cause) = match &error {
+            // Facts of this node, not of the captures: a mount that is away, a disk with errors.
+            CapturesError::NoFolder(_) => (Nature::Final, Cause::Infrastructure),
+            CapturesError::Unusable(DataError::Io { .. }) => (Nature::Refused, Cause::Infrastructure),
+            CapturesError::Empty(_) | CapturesError::Differ { .. } | CapturesError::Unusable(_) => {
+                (Nature::Final, Cause::UserError)
+            }
+        };
+        Problem { nature, cause, message: error.to_string() }
+    }
+}
+
+/// Why a look at captures did not say that they are the planned ones.
+#[derive(Debug, thiserror::Error)]
+enum Unchecked {
+    #[error(transparent)]
+    Captures(#[from] CapturesError),
+    #[error("looking at the captures was broken off: {0}")]
+    BrokenOff(#[from] tokio::task::JoinError),
+}
+
+impl From<Unchecked> for Problem {
+    fn from(error: Unchecked) -> Problem {
+        match error {
+            Unchecked::Captures(error) => error.into(),
+            Unchecked::BrokenOff(_) => super::lasting(error),
+        }
     }
 }
 
@@ -55,31 +81,31 @@ impl<'a> Captures<'a> {
     /// `<data>/<dataset>` on this disk, with the planned digest.
     pub async fn bring(&self) -> Result<PathBuf, Problem> {
         if let Some(root) = local(self.data_url) {
-            return self.checked(&root).await;
+            return Ok(self.checked(&root).await?);
         }
         let root = self.layout.captures().join(Digest::of(self.data_url.as_bytes()).short());
         self.fetch(&root).await?;
         match self.checked(&root).await {
             // What was fetched for an earlier plan may be of the same size: once more from the source.
-            Err(_) => {
+            Err(Unchecked::Captures(CapturesError::Differ { .. })) => {
                 let folder = root.join(self.dataset.as_str());
                 tokio::fs::remove_dir_all(&folder)
                     .await
                     .map_err(|e| super::lasting(format!("cannot delete {}: {e}", folder.display())))?;
                 self.fetch(&root).await?;
-                self.checked(&root).await
+                Ok(self.checked(&root).await?)
             }
-            checked => checked,
+            checked => Ok(checked?),
         }
     }
 
-    async fn checked(&self, root: &Path) -> Result<PathBuf, Problem> {
+    async fn checked(&self, root: &Path) -> Result<PathBuf, Unchecked> {
         let folder = root.join(self.dataset.as_str());
         let (root, dataset, planned) = (root.to_owned(), self.dataset.clone(), self.planned);
         // The trainer's own: what is hashed here is not read again there.
         let hashes = self.layout.prepared().join("file_hashes.json");
         let checked = tokio::task::spawn_blocking(move || check(&root, &dataset, planned, &hashes));
-        checked.await.map_err(super::lasting)??;
+        checked.await??;
         Ok(folder)
     }
 
@@ -164,5 +190,6 @@ mod tests {
             assert!(told.contains(part), "{told}");
         }
         assert_eq!(Problem::from(error).cause, Cause::UserError);
+        assert_eq!(Problem::from(missing).cause, Cause::Infrastructure, "another node may have its folder");
     }
 }

@@ -28,13 +28,14 @@ pub(crate) fn lasting(message: impl ToString) -> Problem {
 }
 
 /// Reading from the store. What is missing or damaged there stays so; a full disk of ours or a refusal can be
-/// mended.
+/// mended, or is a trouble of this node alone (its credentials): another one may be luckier.
 pub(crate) fn reading(error: ArtifactError) -> Problem {
     use ArtifactError::*;
     match &error {
         Unavailable { .. } | TimedOut { .. } => problem(Nature::Away, Cause::Infrastructure, error),
-        Local { .. } => problem(Nature::Refused, Cause::Infrastructure, error),
-        Denied { .. } | Full { .. } | Store { .. } => problem(Nature::Refused, Cause::Store, error),
+        Local { .. } | Denied { .. } | Full { .. } | Store { .. } => {
+            problem(Nature::Refused, Cause::Infrastructure, error)
+        }
         BadUrl { .. }
         | BadKey { .. }
         | Missing { .. }
@@ -78,16 +79,15 @@ mod tests {
         let denied = || ArtifactError::Denied { at: at.clone(), cause: cause.clone() };
         let full = ArtifactError::Full { at: at.clone(), cause: cause.clone() };
         let away = || ArtifactError::Unavailable { at: at.clone(), cause: cause.clone() };
-        for problem in [writing(denied()), writing(full), reading(denied())] {
+        for problem in [writing(denied()), writing(full)] {
             assert_eq!((problem.nature, problem.cause), (Nature::Refused, Cause::Store));
         }
         assert_eq!((writing(away()).nature, reading(away()).nature), (Nature::Away, Nature::Away));
         assert_eq!(writing(ArtifactError::Missing { at: at.clone() }).nature, Nature::Refused, "no bucket");
         assert_eq!(reading(ArtifactError::Missing { at: at.clone() }).nature, Nature::Final);
         assert_eq!(writing(local()).nature, Nature::Final, "our file is gone");
-        assert_eq!(
-            (reading(local()).nature, reading(local()).cause),
-            (Nature::Refused, Cause::Infrastructure)
-        );
+        for problem in [reading(local()), reading(denied())] {
+            assert_eq!((problem.nature, problem.cause), (Nature::Refused, Cause::Infrastructure));
+        }
     }
 }

@@ -7,6 +7,10 @@ use common::config::PlacementPolicy;
 use common::units::Mib;
 use std::cmp::Reverse;
 
+/// Places given in one round. On a fleet with more free devices the rest is decided in the next round, which
+/// comes as soon as these were written: nobody holds thousands of writes under way.
+const PLACED_MAX: usize = 512;
+
 /// A job that waits for a device.
 #[derive(Debug, Clone)]
 pub struct Ask {
@@ -99,6 +103,9 @@ pub fn fill(board: &mut Board<'_>, asks: &[Ask], rule: Rule) -> Vec<Placed> {
         let want = board.want(ask.class, mib);
         board.spaces[room].take(&want);
         placed.push(Placed { ask: at, room, mib });
+        if placed.len() == PLACED_MAX {
+            break;
+        }
     }
     placed
 }

@@ -11,7 +11,7 @@ use crate::due::{OpenJob, open_jobs};
 use crate::state::{ChainSeen, State};
 use common::chain::{JobRecord, JobState};
 use common::ids::{ChainId, Phase};
-use common::slot::{Place, SlotState};
+use common::slot::{Cause, Place, SlotState};
 use common::units::Millis;
 use std::collections::BTreeMap;
 
@@ -131,7 +131,12 @@ fn item_of(state: &State, now: Millis, job: &OpenJob<'_>, class: ClassId, setup:
     let parents = job.job.spec.inputs.parents.keys();
     let results = parents.filter_map(|p| job.chain.record.jobs.get(p)?.state.result());
     let slots = results.filter_map(|result| state.slots.get(&result.key)?.slot.state.place());
-    let homes = slots.filter_map(|place| setup.node(&place.node)).collect();
+    // A result that the store refused lies finished on the node that made it.
+    let kept = state.slots.get(&job.key).and_then(|seen| match &seen.slot.state {
+        SlotState::Failed { place, failure } if failure.cause == Cause::Store => Some(place),
+        _ => None,
+    });
+    let homes = slots.chain(kept).filter_map(|place| setup.node(&place.node)).collect();
     let declined = declined(state, &job.key, now).into_keys().filter_map(|node| setup.node(&node)).collect();
     let waited_ms = now.since(job.chain.seen_at).0.saturating_sub(job.backoff.0);
     let ready = ItemState::Ready { waited_ms, pause_ms: 0 };

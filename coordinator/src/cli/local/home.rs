@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const LOOKERS_MAX: Duration = Duration::from_secs(1);
 /// From the lock to an address: a nats-server with a large store takes a while to be read.
 const START_MAX: Duration = Duration::from_secs(40);
+/// No process has this number.
+const NOBODY: u32 = 0;
 const POLL: Duration = Duration::from_millis(20);
 
 /// How the cluster of a home can be reached; also kept after its end, for the defaults of later commands.
@@ -95,7 +97,11 @@ impl Home {
                 }
             }
         }
-        // Whose the lock is: what an earlier owner wrote about its cluster is void from here on.
+        // Whose the lock is. What an earlier owner wrote about its cluster is void from here on, also when it had
+        // the same number (in a container everybody has).
+        if let Some(earlier) = self.last() {
+            self.write_running(&Running { pid: NOBODY, ..earlier })?;
+        }
         let sign = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         sign.with_context(|| format!("writing {}", path.display()))?;
         Ok(HomeLock { _file: file })
@@ -178,6 +184,7 @@ mod tests {
         home.write_running(&running).unwrap();
         assert_eq!((home.last(), home.running().await.unwrap()), (Some(running.clone()), None));
         let lock = home.lock().await.unwrap();
+        home.write_running(&running).unwrap();
         assert_eq!(home.running().await.unwrap(), Some(running));
         let error = home.lock().await.map(drop).unwrap_err().to_string();
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
@@ -197,7 +204,7 @@ mod tests {
             output_dir: dir.path().into(),
             pid,
         };
-        home.write_running(&running(1, u32::MAX)).unwrap();
+        home.write_running(&running(1, std::process::id())).unwrap();
         let lock = home.lock().await.unwrap();
         let starting = async {
             tokio::time::sleep(POLL * 3).await;

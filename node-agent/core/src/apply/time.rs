@@ -38,7 +38,7 @@ fn tick_run(state: &mut State, now: Millis, id: RunId) -> Changed {
             let message = format!("inputs were not here within {}", options.fetch_timeout);
             fail_childless(state, now, id, Cause::Infrastructure, message)
         }
-        AttemptState::Fetching { tries, .. } => match tries.refused_for(now, options.refused_timeout) {
+        AttemptState::Fetching { tries, .. } => match tries.refused_for(options.refused_timeout) {
             Some(problem) => {
                 let (cause, waited) = (problem.cause, options.refused_timeout);
                 let message = format!("{} (so for {waited})", problem.message);
@@ -59,7 +59,7 @@ fn tick_run(state: &mut State, now: Millis, id: RunId) -> Changed {
             let message = "agent stopping before the result was stored".to_owned();
             work::result_lost(state, now, id, Cause::Preemption, message)
         }
-        AttemptState::Uploading { tries, .. } => match tries.refused_for(now, options.refused_timeout) {
+        AttemptState::Uploading { tries, .. } => match tries.refused_for(options.refused_timeout) {
             Some(problem) => {
                 let (cause, waited) = (problem.cause, options.refused_timeout);
                 let message =

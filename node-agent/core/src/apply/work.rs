@@ -47,13 +47,13 @@ pub(super) fn fetch_failed(
     id: RunId,
     problem: Problem,
 ) -> Result<Changed, Refused> {
-    let first = state.options.retry_after;
+    let (first, patience) = (state.options.retry_after, Some(state.options.refused_timeout));
     let run = run_mut(&mut state.runs, id)?;
     let AttemptState::Fetching { claim, tries, .. } = &mut run.state else {
         return Err(Refused::OutOfTurn { run: id, what: "its inputs" });
     };
     if problem.nature != Nature::Final {
-        tries.fail(now, first, problem.clone());
+        tries.fail(now, first, patience, problem.clone());
         return Ok(Changed::one(Change::Trouble { run: id, message: problem.message }));
     }
     let claim = claim.clone();
@@ -87,7 +87,7 @@ pub(super) fn checkpoint_failed(
     let run = run_mut(&mut state.runs, id)?;
     let saves = run.state.saves_mut().ok_or(Refused::OutOfTurn { run: id, what: "a checkpoint" })?;
     let message = format!("checkpoint {seq} is not stored yet: {}", problem.message);
-    saves.tries.fail(now, first, problem);
+    saves.tries.fail(now, first, None, problem);
     Ok(Changed::one(Change::Trouble { run: id, message }))
 }
 
@@ -125,13 +125,13 @@ pub(super) fn result_failed(
     id: RunId,
     problem: Problem,
 ) -> Result<Changed, Refused> {
-    let first = state.options.retry_after;
+    let (first, patience) = (state.options.retry_after, Some(state.options.refused_timeout));
     let run = run_mut(&mut state.runs, id)?;
     let AttemptState::Uploading { tries, .. } = &mut run.state else {
         return Err(Refused::OutOfTurn { run: id, what: "its result" });
     };
     if problem.nature != Nature::Final {
-        tries.fail(now, first, problem.clone());
+        tries.fail(now, first, patience, problem.clone());
         let message = format!("the result is not stored yet: {}", problem.message);
         return Ok(Changed::one(Change::Trouble { run: id, message }));
     }

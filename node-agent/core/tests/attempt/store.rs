@@ -66,7 +66,7 @@ fn a_store_that_refuses_is_told_and_given_up_after_minutes_and_the_result_is_kep
     let mut world = World::new();
     world.running(1);
     world.finish(1);
-    for _ in 0..179 {
+    for _ in 0..180 {
         if world.asked_for(|e| matches!(e, Effect::StoreResult(_))) {
             world.tell(Event::ResultFailed { run: id(1), problem: read_only() });
             let told = waits(&world).unwrap();
@@ -75,7 +75,10 @@ fn a_store_that_refuses_is_told_and_given_up_after_minutes_and_the_result_is_kep
         }
         world.pass(1_000);
     }
-    assert!(matches!(world.run(1), AttemptState::Uploading { .. }));
+    assert!(world.asked_for(|e| matches!(e, Effect::StoreResult(_))), "the last try, when patience is over");
+    world.pass(30_000);
+    assert!(matches!(world.run(1), AttemptState::Uploading { .. }), "and it is waited for");
+    world.tell(Event::ResultFailed { run: id(1), problem: read_only() });
     world.pass(1_000);
     let failure = world.failure();
     assert_eq!(failure.cause, Cause::Store);
@@ -142,9 +145,11 @@ fn inputs_that_are_refused_are_told_and_given_up_with_their_cause() {
     let mut world = World::new();
     world.offer(1, 1);
     let full = problem(Nature::Refused, Cause::Infrastructure, "/work: no space left");
-    world.tell(Event::FetchFailed { run: id(1), problem: full });
+    world.tell(Event::FetchFailed { run: id(1), problem: full.clone() });
     assert!(waits(&world).unwrap().to_string().starts_with("inputs waits: /work: no space left"));
     world.pass(180_000);
+    world.tell(Event::FetchFailed { run: id(1), problem: full });
+    world.pass(1_000);
     assert_eq!(world.failure().cause, Cause::Infrastructure);
     assert!(world.failure().message.starts_with("/work: no space left"));
     assert_eq!(world.reserved(), Mib(0));
