@@ -52,6 +52,9 @@ impl TrainingSettings {
             window: self.data.window,
             stride: self.data.stride,
             chunk_rule: self.data.chunk_rule,
+            encoding: self.data.encoding,
+            profile_messages: self.data.profile_messages,
+            varied_copies: self.data.varied_copies,
             vocabulary: self.data.vocabulary,
             split: SplitSemantic {
                 kind: split.kind,

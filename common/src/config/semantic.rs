@@ -21,7 +21,15 @@ pub struct DataSemantic {
     pub stride: u32,
     /// Which rows have a successor, see [`ChunkRule`].
     pub chunk_rule: ChunkRule,
-    /// Which training rows may add an id to the vocabulary.
+    /// What a graph's nodes say of the ids they stand for.
+    pub encoding: NodeEncoding,
+    /// First messages of a capture, presumed benign, that make the profile of its vehicle; used by
+    /// [`NodeEncoding::Profile`] only.
+    pub profile_messages: u32,
+    /// Varied copies of each training capture: the attacker uses ids of the vehicle, slow messages come on
+    /// events too; used by [`NodeEncoding::Profile`] only.
+    pub varied_copies: u32,
+    /// Which training rows may add an id to the vocabulary; used by [`NodeEncoding::Ids`] only.
     pub vocabulary: VocabularyScope,
     /// The validation split.
     pub split: SplitSemantic,
@@ -35,6 +43,17 @@ pub enum ChunkRule {
     Whole,
     /// One row in 5,000 is lost, as in the Python original; gives its published window counts.
     Original,
+}
+
+/// What a graph's nodes say of the ids they stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeEncoding {
+    /// How each id of the window differs from what its own vehicle did before: holds for vehicles never
+    /// seen in training.
+    Profile,
+    /// The Python original's: index among the training ids, mean data bytes, count, last position.
+    Ids,
 }
 
 /// Rows whose ids enter the vocabulary; every other id shares the one out-of-vocabulary slot.
@@ -287,6 +306,9 @@ impl Default for DataSemantic {
             window: 100,
             stride: 100,
             chunk_rule: ChunkRule::Whole,
+            encoding: NodeEncoding::Profile,
+            profile_messages: 4_000,
+            varied_copies: 2,
             vocabulary: VocabularyScope::AllTrain,
             split: SplitSemantic {
                 kind: SplitKind::RandomDedup,

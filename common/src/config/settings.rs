@@ -43,6 +43,9 @@ pub struct DataSettings {
     pub window: u32,
     pub stride: u32,
     pub chunk_rule: ChunkRule,
+    pub encoding: NodeEncoding,
+    pub profile_messages: u32,
+    pub varied_copies: u32,
     pub vocabulary: VocabularyScope,
     pub split: SplitSettings,
 }
@@ -199,6 +202,9 @@ impl Default for TrainingSettings {
                 window: data.window,
                 stride: data.stride,
                 chunk_rule: data.chunk_rule,
+                encoding: data.encoding,
+                profile_messages: data.profile_messages,
+                varied_copies: data.varied_copies,
                 vocabulary: data.vocabulary,
                 split: SplitSettings {
                     kind: data.split.kind,

@@ -11,6 +11,8 @@ use std::fmt::Display;
 
 /// Local node indices of a graph are 16 bits wide, and a window has at most one node more than messages.
 const WINDOW_MAX: u32 = 65_000;
+const PROFILE_MESSAGES_MAX: u32 = 1_000_000;
+const VARIED_COPIES_MAX: u32 = 100;
 
 /// Collects what is wrong: key (as people write it) and message.
 #[derive(Default)]
@@ -69,6 +71,18 @@ fn data(d: &DataSemantic, out: &mut Findings) {
     let rule = format!("from 2 to {WINDOW_MAX}");
     out.need((2..=WINDOW_MAX).contains(&d.window), "data.window", d.window, &rule);
     out.at_least(1, "data.stride", d.stride);
+    out.need(
+        (1..=PROFILE_MESSAGES_MAX).contains(&d.profile_messages),
+        "data.profile_messages",
+        d.profile_messages,
+        &format!("from 1 to {PROFILE_MESSAGES_MAX}: they are held in memory"),
+    );
+    out.need(
+        d.varied_copies <= VARIED_COPIES_MAX,
+        "data.varied_copies",
+        d.varied_copies,
+        &format!("at most {VARIED_COPIES_MAX}"),
+    );
     let val = d.split.val_fraction;
     out.need(val > 0.0 && val <= 0.5, "data.split.val_fraction", val, "more than 0 and at most 0.5");
     overlap(d, out);

@@ -48,6 +48,27 @@ impl Frames {
         self.label.push(frame.label);
     }
 
+    /// The message at `row`; panics if there is none.
+    pub fn frame(&self, row: usize) -> Frame {
+        Frame {
+            timestamp_s: self.timestamp_s[row],
+            id: self.id[row],
+            payload: self.payload[row],
+            len: self.len[row],
+            label: self.label[row],
+        }
+    }
+
+    /// Appends all messages of `other`.
+    pub fn append(&mut self, other: &Frames) {
+        self.timestamp_s.extend_from_slice(&other.timestamp_s);
+        self.id.extend_from_slice(&other.id);
+        self.payload.extend_from_slice(&other.payload);
+        self.len.extend_from_slice(&other.len);
+        self.label.extend_from_slice(&other.label);
+        self.has_labels |= other.has_labels;
+    }
+
     /// Removes all messages, keeps the memory.
     pub fn clear(&mut self) {
         self.timestamp_s.clear();

@@ -6,6 +6,7 @@
 //! | [`digest`] | digests of capture files and of a dataset |
 //! | [`read`] | captures of any known form as columns ([`Frames`]), with a budget for bad lines |
 //! | [`window`], `graph` | windows of messages and their graphs |
+//! | [`profile`] | what is normal for the vehicle of a capture |
 //! | [`vocabulary`] | the ids a model knows |
 //! | [`graph_set`], [`batch`] | many graphs in flat arrays, in a file, joined to batches |
 //! | [`split`](mod@split) | validation split that leaks no copy |
@@ -28,6 +29,7 @@ mod graph;
 pub mod graph_set;
 pub mod layout;
 pub mod prepare;
+pub mod profile;
 pub mod read;
 pub mod sample;
 pub mod silence;
@@ -44,9 +46,10 @@ pub use frames::{Frame, Frames};
 pub use graph_set::{CaptureInfo, EDGE_FEATURES, GraphSet, GraphView, NODE_FEATURES};
 pub use layout::{CaptureFile, Layout};
 pub use prepare::{Copies, PrepareConfig, PrepareReport, PrepareTuning, Prepared, Progress, prepare};
+pub use profile::ProfileConfig;
 pub use read::{CaptureFormat, ReadOptions, ReadReport, read_capture};
 pub use sample::{SampleConfig, SampleReport};
 pub use silence::{Silence, SilenceConfig, Vehicle, learn_vehicle, score_silence};
 pub use split::{SplitConfig, SplitKind};
 pub use vocabulary::{Vocabulary, VocabularyScope};
-pub use window::{ChunkRule, EdgeFeatures, WindowConfig};
+pub use window::{ChunkRule, EdgeFeatures, NodeEncoding, WindowConfig};

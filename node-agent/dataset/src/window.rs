@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
+use crate::profile::ProfileConfig;
 
 /// Rows the original reads at a time.
 pub const ORIGINAL_CHUNK_ROWS: u64 = 5_000;
@@ -17,6 +18,17 @@ pub enum ChunkRule {
     /// The original's: within runs of 5,000 rows the last one has none and is dropped. Gives the published window
     /// counts.
     Original,
+}
+
+/// What a graph's nodes say of the ids they stand for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeEncoding {
+    /// The original's: index in the vocabulary of training ids, mean data bytes, count, last position.
+    #[default]
+    Ids,
+    /// Role and differences to what the vehicle itself did before, see [`crate::profile`].
+    Profile(ProfileConfig),
 }
 
 /// Features of edges.
@@ -40,6 +52,7 @@ pub struct WindowConfig {
     pub stride: u32,
     pub chunk_rule: ChunkRule,
     pub edge_features: EdgeFeatures,
+    pub nodes: NodeEncoding,
 }
 
 impl Default for WindowConfig {
@@ -49,6 +62,7 @@ impl Default for WindowConfig {
             stride: 100,
             chunk_rule: ChunkRule::default(),
             edge_features: EdgeFeatures::default(),
+            nodes: NodeEncoding::default(),
         }
     }
 }

@@ -23,9 +23,13 @@ pub struct GraphBatch {
     pub node_id: Tensor,
     /// Features of each node, f32 `[N, 10]`.
     pub x: Tensor,
-    /// Transitions as captured (self-loops allowed), i64 `[M]` each: the neighbourhood targets.
+    /// Transitions as captured (self-loops allowed), i64 `[M]` each.
     pub transition_src: Tensor,
     pub transition_dst: Tensor,
+    /// The neighbourhood targets, i64 `[P]` each: a node and an id that one of its transitions leads to, each
+    /// pair once.
+    pub neighbour_src: Tensor,
+    pub neighbour_id: Tensor,
     /// Edges the convolutions run over.
     pub edges: ConvEdges,
     /// Graph of each node, i64 `[N]`, ascending.
@@ -58,6 +62,7 @@ impl GraphBatch {
         let n_nodes = host.node_id.len();
         let n_graphs = host.labels.len();
         let edges = HostEdges::new(host.edge_src, host.edge_dst, n_nodes);
+        let (neighbour_src, neighbour_id) = neighbours(host);
         let mut node_ptr = vec![0_i64; n_graphs + 1];
         for &graph in host.graph_of_node {
             node_ptr[graph as usize + 1] += 1;
@@ -72,6 +77,8 @@ impl GraphBatch {
             x: Tensor::from_slice(host.x).view([-1, NODE_FEATURES]).to_device(device),
             transition_src: put(host.edge_src),
             transition_dst: put(host.edge_dst),
+            neighbour_src: put(&neighbour_src),
+            neighbour_id: put(&neighbour_id),
             edges: ConvEdges { src: put(&edges.src), dst: put(&edges.dst), in_ptr: put(&edges.in_ptr) },
             graph_of_node: put(host.graph_of_node),
             node_ptr: put(&node_ptr),
@@ -153,6 +160,20 @@ impl HostEdges {
 #[cfg(test)]
 #[path = "../tests/support/graphs.rs"]
 pub(crate) mod testing;
+
+/// Pairs of a node and an id it leads to. Several nodes of a window may have one id (a role, or the slot of unknown
+/// ids), and a target that counts twice has no lowest loss.
+fn neighbours(host: &HostBatch<'_>) -> (Vec<i64>, Vec<i64>) {
+    let mut pairs: Vec<(i64, i64)> = host
+        .edge_src
+        .iter()
+        .zip(host.edge_dst)
+        .map(|(&source, &target)| (source, host.node_id[target as usize]))
+        .collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs.into_iter().unzip()
+}
 
 #[cfg(test)]
 mod tests {

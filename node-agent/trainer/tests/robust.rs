@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::config::semantic::{
-    DataSemantic, DqnArch, FitSemantic, FusionSemantic, GatArch, GatLayer, PhaseSemantic, StudentSemantic,
-    TeacherSemantic, VgaeArch,
+    DataSemantic, DqnArch, FitSemantic, FusionSemantic, GatArch, GatLayer, NodeEncoding, PhaseSemantic,
+    StudentSemantic, TeacherSemantic, VgaeArch,
 };
 use common::ids::Phase;
 use common::trainer_protocol::exit_code;
@@ -201,7 +201,7 @@ fn a_hundred_thousand_ids_train_in_bounded_memory() {
     let fuzzed: Vec<Row> = (0..100_000).map(|i| Row { id: 0x1000 + i * 31, attack: i % 3 == 0 }).collect();
     place.capture("train_02_with_attacks/fuzzing-1.csv", 2, &fuzzed);
     // Few windows, so that the test is short; the vocabulary is that of all rows.
-    let data = DataSemantic { stride: 4_000, ..DataSemantic::default() };
+    let data = DataSemantic { stride: 4_000, encoding: NodeEncoding::Ids, ..DataSemantic::default() };
     let ended = place.run(Phase::Teacher, &semantic(Phase::Teacher, &data));
     assert_eq!(ended.code, Some(exit_code::DONE), "{:?}", ended.frames.last());
     assert!(place.json(Phase::Teacher, "model.json")["num_ids"].as_u64().unwrap() > 100_000);

@@ -60,11 +60,14 @@ fn the_text_is_the_one_job_keys_were_made_of() {
     // job key on purpose, never by accident.
     let expected = "\
 data.chunk_rule = \"whole\"
+data.encoding = \"profile\"
+data.profile_messages = 4000
 data.split.embargo_windows = 1
 data.split.kind = \"random_dedup\"
 data.split.seed = 42
 data.split.val_fraction = 0.2
 data.stride = 100
+data.varied_copies = 2
 data.vocabulary = \"all_train\"
 data.window = 100
 fusion.arch.actions = 21

@@ -74,6 +74,11 @@ impl IdSpace {
         dense
     }
 
+    /// Key of a number.
+    pub(crate) fn key(&self, dense: u32) -> u32 {
+        self.keys[dense as usize]
+    }
+
     /// Key of each number.
     pub(crate) fn keys(&self) -> &[u32] {
         &self.keys

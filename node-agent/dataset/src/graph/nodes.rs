@@ -28,12 +28,26 @@ pub(super) struct NodeScratch {
 }
 
 impl NodeScratch {
-    /// Appends nodes and features of the window to `out`.
-    pub(super) fn build(&mut self, window: &[Transition], ids: &IdSpace, out: &mut GraphSet) {
-        self.collect(window, ids.keys());
+    /// Finds the nodes of the window.
+    pub(super) fn collect(&mut self, window: &[Transition], ids: &IdSpace) {
+        self.number(window, ids.keys());
         self.sum_up(window);
+    }
+
+    /// Appends the collected nodes and their features to `out`, as the original has them.
+    pub(super) fn write(&self, window: &[Transition], out: &mut GraphSet) {
         out.node_id.extend(self.nodes.iter().map(|&node| (node >> 32) as u32));
         self.write_features(window.len(), out);
+    }
+
+    /// Number of nodes.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Dense id of each node, by rank.
+    pub(super) fn dense_ids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.nodes.iter().map(|&node| node as u32)
     }
 
     /// Local node of a dense id of this window.
@@ -46,7 +60,7 @@ impl NodeScratch {
         self.degree[rank as usize]
     }
 
-    fn collect(&mut self, window: &[Transition], keys: &[u32]) {
+    fn number(&mut self, window: &[Transition], keys: &[u32]) {
         self.seen_in.resize(keys.len(), 0);
         self.rank.resize(keys.len(), 0);
         self.window = self.window.wrapping_add(1);

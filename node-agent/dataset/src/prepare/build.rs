@@ -13,8 +13,10 @@ use crate::frames::Frames;
 use crate::graph::{CaptureBuilder, IdSpace};
 use crate::graph_set::{CaptureInfo, GraphSet};
 use crate::layout::CaptureFile;
+use crate::profile::{ROLES, Variation};
 use crate::read::{ReadOptions, ReadReport, read_capture};
 use crate::vocabulary::Vocabulary;
+use crate::window::NodeEncoding;
 
 /// One capture's graphs.
 pub(super) struct Built<'a> {
@@ -29,6 +31,12 @@ pub(super) struct Built<'a> {
 }
 
 impl Built<'_> {
+    /// Parts with the graphs.
+    pub(super) fn take_graphs(mut self) -> (Self, GraphSet) {
+        let graphs = std::mem::replace(&mut self.graphs, GraphSet::empty(false));
+        (self, graphs)
+    }
+
     pub(super) fn report(&self, used_as: CaptureUse) -> CaptureReport {
         CaptureReport {
             folder: self.file.folder.clone(),
@@ -113,7 +121,12 @@ impl Source<'_> {
     ///
     /// Indices ascend with the ids, so graphs stay as they are as long as no id is unknown. Where one is, several
     /// nodes of a window may become one, and the capture is built once more.
+    ///
+    /// Roles are numbered already: there the vocabulary is theirs, and the last one stands for strangers.
     pub(super) fn number_ids<'a>(&self, mut built: Vec<Built<'a>>) -> Result<(Vocabulary, Vec<Built<'a>>)> {
+        if let NodeEncoding::Profile(_) = self.config.window.nodes {
+            return Ok((Vocabulary::new(0..ROLES - 1), built));
+        }
         let vocabulary = vocabulary_of(&built, self.config.vocabulary);
         built.par_iter_mut().with_max_len(1).try_for_each(|built| {
             let has_unknown =
@@ -128,14 +141,37 @@ impl Source<'_> {
         Ok((vocabulary, built))
     }
 
-    fn build<'a>(&self, file: &'a CaptureFile, ids: IdSpace) -> Result<Built<'a>> {
-        let capture = CaptureInfo {
+    /// Varied copies of each training capture.
+    pub(super) fn copies_wanted(&self) -> u32 {
+        match self.config.window.nodes {
+            NodeEncoding::Ids => 0,
+            NodeEncoding::Profile(_) => self.config.varied_copies,
+        }
+    }
+
+    /// Graphs of varied copy number `copy` of a capture, and which of them hold an added message.
+    pub(super) fn varied(&self, file: &CaptureFile, copy: u32) -> Result<(GraphSet, Vec<bool>)> {
+        let info = self.info(file)?;
+        // Another stream for each capture, the same wherever the file lies.
+        let seed = self.config.split.seed ^ seed_of(&info.sha256);
+        let mut builder = CaptureBuilder::new(&self.config.window, IdSpace::raw(), info)
+            .varied_by(Variation::new(seed, copy));
+        read_capture(file, self.read, &mut |frames| builder.push(frames))?;
+        builder.finish_varied()
+    }
+
+    fn info(&self, file: &CaptureFile) -> Result<CaptureInfo> {
+        Ok(CaptureInfo {
             folder: file.folder.clone(),
             name: file.name.clone(),
             attack_kind: file.attack_kind,
             sha256: self.sha256(file)?,
             has_labels: true,
-        };
+        })
+    }
+
+    fn build<'a>(&self, file: &'a CaptureFile, ids: IdSpace) -> Result<Built<'a>> {
+        let capture = self.info(file)?;
         let mut builder = CaptureBuilder::new(&self.config.window, ids, capture);
         let mut seen = SeenIds::default();
         let read = read_capture(file, self.read, &mut |frames| {
@@ -147,6 +183,11 @@ impl Source<'_> {
         let (all_ids, benign_ids) = seen.sets();
         Ok(Built { file, graphs, read, all_ids, benign_ids, moved_to: None })
     }
+}
+
+/// The first eight bytes of a digest as a number.
+fn seed_of(digest: &ContentDigest) -> u64 {
+    digest.as_bytes()[..8].iter().fold(0, |seed, &byte| seed << 8 | u64::from(byte))
 }
 
 /// Suppress captures say 0 in every row although frames were taken away; logs without labels say nothing, unless

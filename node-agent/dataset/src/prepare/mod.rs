@@ -2,6 +2,7 @@
 
 mod build;
 mod cache;
+mod varied;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use crate::error::{DataError, Result};
 use crate::graph_set::GraphSet;
 use crate::layout::{CaptureFile, Layout};
 use crate::read::{ReadOptions, ReadReport};
-use crate::split::{Split, SplitConfig, split};
+use crate::split::{SplitConfig, split};
 use crate::vocabulary::{Vocabulary, VocabularyScope};
 use crate::window::{EdgeFeatures, WindowConfig};
 use build::{Built, Counter, Source};
@@ -41,6 +42,8 @@ pub struct PrepareConfig {
     pub window: WindowConfig,
     pub vocabulary: VocabularyScope,
     pub copies: Copies,
+    /// Varied copies of each training capture, see [`crate::profile`]; only where nodes are encoded by a profile.
+    pub varied_copies: u32,
     pub split: SplitConfig,
 }
 
@@ -193,12 +196,15 @@ fn prepare_anew(
     captures.extend(train.iter().map(|built| built.report(CaptureUse::Training)));
 
     let with_edges = config.window.edge_features == EdgeFeatures::Full;
-    let train: Vec<GraphSet> = train.into_iter().map(|built| built.graphs).collect();
-    let all = GraphSet::concat(&train, with_edges)?;
-    drop(train);
-    let Split { train, val, unused } = split(&all, &config.split)?;
-    let (train, val) = (all.select(&train)?, all.select(&val)?);
-    drop(all);
+    let (training, graphs): (Vec<Built>, Vec<GraphSet>) = train.into_iter().map(Built::take_graphs).unzip();
+    let all = GraphSet::concat(&graphs, with_edges)?;
+    drop(graphs);
+    let parts = split(&all, &config.split)?;
+    let (mut train, mut val) = (all.select(&parts.train)?, all.select(&parts.val)?);
+    let added = varied::build(&source, &training, &all, &parts, with_edges)?;
+    train.append(&added.train)?;
+    val.append(&added.val)?;
+    drop((all, added));
 
     let test_files: Vec<&CaptureFile> = layout.tests.values().flatten().collect();
     let built: Vec<Built> = test_files
@@ -230,7 +236,7 @@ fn prepare_anew(
         train_attack_windows: train.attack_count() as u64,
         val_windows: val.len() as u64,
         val_attack_windows: val.attack_count() as u64,
-        unused_windows: unused.len() as u64,
+        unused_windows: parts.unused.len() as u64,
         captures,
         warnings,
         from_cache: false,

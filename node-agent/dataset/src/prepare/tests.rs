@@ -5,7 +5,8 @@ use std::path::Path;
 use super::*;
 use crate::graph_set::NODE_FEATURES;
 use crate::layout::find;
-use crate::window::ChunkRule;
+use crate::profile::{ProfileConfig, ROLES, STRANGER};
+use crate::window::{ChunkRule, NodeEncoding};
 
 const HEADER: &str = "timestamp,arbitration_id,data_field,attack\n";
 
@@ -269,4 +270,30 @@ fn a_wider_budget_of_bad_lines_is_no_other_result_and_a_narrower_one_refuses_wha
     let refused = run(&layout, &config, &with(1)).unwrap_err();
     assert!(matches!(refused, DataError::TooManyBadLines { bad: 2, max_bad_lines: 1, .. }), "{refused}");
     assert_eq!(run(&layout, &config, &with(2)).unwrap().report.key, first.report.key);
+}
+
+#[test]
+fn with_a_profile_roles_are_the_vocabulary_and_varied_windows_are_added_to_both_sides() {
+    let root = tempfile::tempdir().unwrap();
+    let layout = small_dataset(root.path());
+    let nodes = NodeEncoding::Profile(ProfileConfig { messages: 90 });
+    let window = WindowConfig { nodes, window: 20, stride: 20, ..WindowConfig::default() };
+    let config = |varied_copies| PrepareConfig { window, varied_copies, ..PrepareConfig::default() };
+    let [without, with] = [0, 8].map(|copies| plain(&layout, &config(copies)));
+    assert_eq!((without.vocabulary.num_ids(), with.vocabulary.num_ids()), (ROLES, ROLES));
+    assert!(with.train.node_id.iter().chain(&with.val.node_id).all(|&role| role < ROLES));
+    // Injected messages have an id no one else sends.
+    let strangers = |set: &GraphSet| set.node_id.iter().filter(|&&role| role == STRANGER).count();
+    assert!(strangers(&with.tests["test_01_known"]) > 0);
+    assert_eq!(with.tests, without.tests);
+    let added = |side: fn(&Prepared) -> &GraphSet| {
+        let (before, after) = (side(&without), side(&with));
+        assert_eq!(&after.label[..before.len()], &before.label[..]);
+        (before.len()..after.len()).map(|g| after.label[g]).collect::<Vec<u8>>()
+    };
+    let (train, val) = (added(|p| &p.train), added(|p| &p.val));
+    assert!(train.len() > val.len() && !val.is_empty(), "{} and {}", train.len(), val.len());
+    assert!(train.iter().chain(&val).any(|&label| label == 1));
+    let one_thread = PrepareTuning { threads: 1, ..PrepareTuning::default() };
+    assert_eq!(run(&layout, &config(8), &one_thread).unwrap(), with);
 }

@@ -26,14 +26,13 @@ pub struct HeadLoss {
 #[must_use]
 pub fn neighbourhood_bce(hidden: &Tensor, head: &Linear, batch: &GraphBatch, kernels: Kernels) -> HeadLoss {
     let scale = 1.0 / (batch.n_nodes as f64 * head.bias.size()[0] as f64);
-    let targets = batch.node_id.index_select(0, &batch.transition_dst);
     if kernels == Kernels::Fused {
-        let result = fused_head(hidden, head, (&batch.transition_src, &targets), false, true);
+        let result = fused_head(hidden, head, (&batch.neighbour_src, &batch.neighbour_id), false, true);
         return fused_loss(hidden, head, result, scale);
     }
     head_loss(hidden, head, scale, |logits, start| {
         // BCE = softplus(logit) - logit for a positive, softplus(logit) else: only the positives are listed.
-        let (rows, columns) = positives_of_block(batch, &targets, start, logits.size()[0]);
+        let (rows, columns) = positives_of_block(batch, start, logits.size()[0]);
         let loss = logits.softplus().sum(Kind::Double) - gather(logits, &rows, &columns).sum(Kind::Double);
         let gradient = logits.sigmoid();
         (loss, subtract_one(gradient, &rows, &columns))
@@ -64,14 +63,13 @@ pub fn neighbourhood_bce_by_node(
     batch: &GraphBatch,
     kernels: Kernels,
 ) -> Tensor {
-    let targets = batch.node_id.index_select(0, &batch.transition_dst);
     if kernels == Kernels::Fused {
-        let result = fused_head(hidden, head, (&batch.transition_src, &targets), false, false);
+        let result = fused_head(hidden, head, (&batch.neighbour_src, &batch.neighbour_id), false, false);
         return result.by_node / head.bias.size()[0] as f64;
     }
     by_node(hidden, head, |logits, start| {
         let n = logits.size()[0];
-        let (rows, columns) = positives_of_block(batch, &targets, start, n);
+        let (rows, columns) = positives_of_block(batch, start, n);
         let positive = Tensor::zeros([n], (Kind::Float, logits.device())).index_add(
             0,
             &rows,
@@ -188,13 +186,14 @@ fn subtract_one(values: Tensor, rows: &Tensor, columns: &Tensor) -> Tensor {
     values
 }
 
-/// Rows (within the block) and ids of the transitions that start at nodes `start .. start + len`.
-fn positives_of_block(batch: &GraphBatch, targets: &Tensor, start: i64, len: i64) -> (Tensor, Tensor) {
+/// Rows (within the block) and ids of the neighbourhood targets of the nodes `start .. start + len`.
+fn positives_of_block(batch: &GraphBatch, start: i64, len: i64) -> (Tensor, Tensor) {
+    let (src, id) = (&batch.neighbour_src, &batch.neighbour_id);
     if start == 0 && len == batch.n_nodes {
-        return (batch.transition_src.shallow_clone(), targets.shallow_clone());
+        return (src.shallow_clone(), id.shallow_clone());
     }
-    let mask = batch.transition_src.ge(start).logical_and(&batch.transition_src.lt(start + len));
-    (batch.transition_src.masked_select(&mask) - start, targets.masked_select(&mask))
+    let mask = src.ge(start).logical_and(&src.lt(start + len));
+    (src.masked_select(&mask) - start, id.masked_select(&mask))
 }
 
 #[cfg(test)]
@@ -211,8 +210,8 @@ mod tests {
         let host = HostBatch {
             node_id: &[0, 2, 5, 2, 6],
             x: &[0.5; 50],
-            edge_src: &[0, 0, 1, 3, 4, 4],
-            edge_dst: &[1, 2, 1, 4, 3, 4],
+            edge_src: &[0, 0, 0, 1, 3, 4, 4],
+            edge_dst: &[1, 2, 3, 1, 4, 3, 4],
             graph_of_node: &[0, 0, 0, 1, 1],
             labels: &[0, 1],
         };
@@ -240,6 +239,7 @@ mod tests {
     #[test]
     fn neighbourhood_loss_equals_the_dense_formula_and_its_gradients() {
         let (batch, _store, head, x) = setup();
+        // Node 0 leads to two nodes of id 2: still one positive.
         let target = Tensor::zeros([5, WIDTH], (Kind::Float, Device::Cpu));
         for (row, id) in [(0, 2), (0, 5), (1, 2), (3, 6), (4, 2), (4, 6)] {
             let _ = target.get(row).get(id).fill_(1.0);
@@ -268,8 +268,7 @@ mod tests {
     #[test]
     fn a_block_sees_only_its_own_transitions() {
         let (batch, _store, _head, _x) = setup();
-        let targets = batch.node_id.index_select(0, &batch.transition_dst);
-        let (rows, columns) = positives_of_block(&batch, &targets, 3, 2);
+        let (rows, columns) = positives_of_block(&batch, 3, 2);
         assert_eq!(Vec::<i64>::try_from(rows).unwrap(), [0, 1, 1]);
         assert_eq!(Vec::<i64>::try_from(columns).unwrap(), [6, 2, 6]);
     }

@@ -1,11 +1,12 @@
 //! Three reconstruction errors to one anomaly score.
 
+use common::config::semantic::NodeEncoding;
 use serde::{Deserialize, Serialize};
 
 use super::score::Errors;
 
 /// Weights of feature, neighbourhood and id error (the reference's).
-pub const WEIGHTS: [f64; 3] = [0.4, 0.35, 0.25];
+const WEIGHTS: [f64; 3] = [0.4, 0.35, 0.25];
 /// Errors that never move keep a finite scale.
 const STD_MIN: f64 = 1e-6;
 
@@ -16,6 +17,8 @@ pub struct AnomalyScale {
     /// Of feature MSE, neighbourhood BCE and id CE over benign training windows.
     pub mean: [f64; 3],
     pub std: [f64; 3],
+    /// Of the three standardised errors in the score.
+    pub weights: [f64; 3],
 }
 
 impl AnomalyScale {
@@ -31,7 +34,18 @@ impl AnomalyScale {
                 *place = variance.sqrt().max(STD_MIN);
             }
         }
-        Self { mean, std }
+        Self { mean, std, weights: WEIGHTS }
+    }
+
+    /// With the weights of graphs encoded so. Roles and who follows whom differ from vehicle to vehicle: where
+    /// features are relative to a profile, only their own error means the same in a vehicle never seen.
+    #[must_use]
+    pub fn for_encoding(mut self, encoding: NodeEncoding) -> Self {
+        self.weights = match encoding {
+            NodeEncoding::Ids => WEIGHTS,
+            NodeEncoding::Profile => [1.0, 0.0, 0.0],
+        };
+        self
     }
 
     /// Weighted sum of the standardised errors of each window; higher = more suspicious.
@@ -41,7 +55,7 @@ impl AnomalyScale {
         rows.map(|((&feature, &neighbourhood), &id)| {
             let row = [feature, neighbourhood, id];
             let sum: f64 =
-                (0..3).map(|k| WEIGHTS[k] * (f64::from(row[k]) - self.mean[k]) / self.std[k]).sum();
+                (0..3).map(|k| self.weights[k] * (f64::from(row[k]) - self.mean[k]) / self.std[k]).sum();
             sum as f32
         })
         .collect()
@@ -71,6 +85,8 @@ mod tests {
         let window = Errors { feature_mse: vec![4.0], neighbourhood_bce: vec![0.0], id_ce: vec![40.0] };
         let expected = 0.4 * 2.0 + 0.25 * 2.0;
         assert!((f64::from(scale.scores(&window)[0]) - expected).abs() < 1e-6);
+        assert_eq!(scale.clone().for_encoding(NodeEncoding::Profile).scores(&window), [2.0]);
+        assert_eq!(scale.clone().for_encoding(NodeEncoding::Ids), scale);
         assert_eq!(AnomalyScale::fit(&Errors::default()).std, [1.0; 3]);
     }
 }

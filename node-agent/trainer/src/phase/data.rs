@@ -3,8 +3,8 @@
 use common::config::semantic as sem;
 use common::trainer_protocol::Stage;
 use dataset::{
-    ChunkRule, Copies, EdgeFeatures, GraphSet, Layout, PrepareConfig, PrepareTuning, Prepared, ReadOptions,
-    SplitConfig, SplitKind, VocabularyScope, WindowConfig,
+    ChunkRule, Copies, EdgeFeatures, GraphSet, Layout, NodeEncoding, PrepareConfig, PrepareTuning, Prepared,
+    ProfileConfig, ReadOptions, SplitConfig, SplitKind, VocabularyScope, WindowConfig,
 };
 
 use super::{Job, PhaseError};
@@ -85,12 +85,19 @@ pub fn prepare_config(data: &sem::DataSemantic) -> PrepareConfig {
                 sem::ChunkRule::Original => ChunkRule::Original,
             },
             edge_features: EdgeFeatures::None,
+            nodes: match data.encoding {
+                sem::NodeEncoding::Ids => NodeEncoding::Ids,
+                sem::NodeEncoding::Profile => {
+                    NodeEncoding::Profile(ProfileConfig { messages: data.profile_messages })
+                }
+            },
         },
         vocabulary: match data.vocabulary {
             sem::VocabularyScope::AllTrain => VocabularyScope::AllTrain,
             sem::VocabularyScope::BenignTrain => VocabularyScope::BenignTrain,
         },
         copies: Copies::Once,
+        varied_copies: data.varied_copies,
         split: SplitConfig {
             method: match data.split.kind {
                 sem::SplitKind::RandomDedup => SplitKind::RandomDedup,

@@ -193,7 +193,7 @@ fn difficulty(
         neighbourhood_bce: pick(&errors.neighbourhood_bce),
         id_ce: pick(&errors.id_ce),
     };
-    Ok(AnomalyScale::fit(&benign).scores(&errors))
+    Ok(AnomalyScale::fit(&benign).for_encoding(job.semantic.data().encoding).scores(&errors))
 }
 
 fn train_data<'a>(prepared: &'a Prepared, train_pool: &'a [u32], val_pool: &'a [u32]) -> TrainData<'a> {
@@ -210,7 +210,8 @@ fn judge_vgae(
     let mut loader = Loader::new(job.device);
     let mut evaluator = job.evaluator(&mut loader, listener, "vgae", prepared.tests.len() + 2);
     let benign = data::pool_for(&prepared.train, TrainOn::Benign);
-    let scale = AnomalyScale::fit(&score::errors(vgae, &mut evaluator, &prepared.train, &benign)?);
+    let benign = score::errors(vgae, &mut evaluator, &prepared.train, &benign)?;
+    let scale = AnomalyScale::fit(&benign).for_encoding(job.semantic.data().encoding);
     let report = judge(prepared, ThresholdRule::from(&pair.vgae.threshold), |set| {
         let errors = score::errors(vgae, &mut evaluator, set, &data::everything(set))?;
         Ok(scale.scores(&errors))

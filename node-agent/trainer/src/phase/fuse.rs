@@ -147,7 +147,7 @@ fn all_states(
     let val_pool = sample(val_set, semantic.val_states_max, semantic.seed, "states.val");
     let train = raw(&prepared.train, &train_pool)?;
     let val = raw(val_set, &val_pool)?;
-    let scaling = Scaling::fit(&train)?;
+    let scaling = Scaling::fit(&train)?.for_encoding(job.semantic.data().encoding);
     let mut tests = BTreeMap::new();
     for (folder, set) in &prepared.tests {
         tests.insert(folder.clone(), scaling.apply(&raw(set, &data::everything(set))?, job.device));

@@ -20,7 +20,7 @@ use crate::nn::gat::Gat;
 use crate::nn::vgae::Vgae;
 
 /// Raised when an older reader could misunderstand the file.
-pub const MODEL_SCHEMA: u32 = 2;
+pub const MODEL_SCHEMA: u32 = 3;
 /// Names of the files of a pair.
 pub const MODEL: &str = "model.json";
 pub const METRICS: &str = "metrics.json";

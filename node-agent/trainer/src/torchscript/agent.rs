@@ -6,7 +6,6 @@ use super::layers::linear;
 use super::program::Program;
 use crate::fit::trainee::named;
 use crate::nn::qnet::QNet;
-use crate::phase::anomaly::WEIGHTS;
 use crate::phase::fusion::scaling::{ANOMALY_MIDPOINT, STATE_LIMIT, Scaling};
 use crate::pth::PthError;
 
@@ -41,7 +40,8 @@ pub fn write_agent(path: &Path, net: &QNet, scaling: &Scaling, threshold: f64) -
     program.let_("errors", "torch.to(torch.slice(rows, 1, 2, 5), 7)");
     program.let_("off", "torch.sub(errors, self.scaling_error_mean)");
     program.let_("off", "torch.div(off, self.scaling_error_std)");
-    let terms = [0, 1, 2].map(|k| format!("torch.mul(torch.select(off, 1, {k}), {:?})", WEIGHTS[k]));
+    let terms =
+        [0, 1, 2].map(|k| format!("torch.mul(torch.select(off, 1, {k}), {:?})", scaling.anomaly.weights[k]));
     program.let_("deviation", format!("torch.add(torch.add({}, {}), {})", terms[0], terms[1], terms[2]));
     program.let_("deviation", format!("torch.sub(deviation, {ANOMALY_MIDPOINT:?})"));
     program.let_("rest", "torch.log(torch.rsub(alpha, 1.))");

@@ -7,7 +7,7 @@ use super::program::Program;
 use crate::fit::trainee::named;
 use crate::nn::gat::Gat;
 use crate::nn::vgae::Vgae;
-use crate::phase::anomaly::{AnomalyScale, WEIGHTS};
+use crate::phase::anomaly::AnomalyScale;
 use crate::phase::fusion::states::ROW_WIDTH;
 use crate::pth::PthError;
 
@@ -38,7 +38,7 @@ pub fn write_pair(
     graph_lines(&mut program);
     gat_lines(&mut program, gat);
     vgae_lines(&mut program, vgae);
-    let terms = ["mse", "bce", "ce"].iter().zip(WEIGHTS).enumerate();
+    let terms = ["mse", "bce", "ce"].iter().zip(scale.weights).enumerate();
     let terms: Vec<String> = terms
         .map(|(k, (name, weight))| {
             let (mean, std) = (scale.mean[k], scale.std[k]);
@@ -134,11 +134,12 @@ fn neighbourhood_lines(program: &mut Program) {
         program.let_("hidden", "torch.relu(hidden)");
     }
     linear(program, "logits", "hidden", "vgae_neighborhood_decoder_6");
-    program.let_("next_id", "torch.unsqueeze(torch.index_select(node_id, 0, transition_dst), 1)");
-    program.let_("hits", "torch.gather(torch.index_select(logits, 0, transition_src), 1, next_id)");
-    program.let_("hits", "torch.squeeze(hits, 1)");
-    program.let_("hits", "torch.index_add(torch.new_zeros(x, [n]), 0, transition_src, hits)");
-    program.let_("by_node", "torch.sub(torch.sum(torch.softplus(logits), [1]), hits)");
+    // Each id that a node leads to once, however many nodes stand for it.
+    program.let_("next_id", "torch.index_select(node_id, 0, transition_dst)");
+    program.let_("places", "torch.add(torch.mul(transition_src, torch.size(logits, 1)), next_id)");
+    program.let_("hits", "torch.scatter(torch.new_zeros(x, [torch.numel(logits)]), 0, places, 1.)");
+    program.let_("hits", "torch.mul(torch.reshape(hits, [n, torch.size(logits, 1)]), logits)");
+    program.let_("by_node", "torch.sum(torch.sub(torch.softplus(logits), hits), [1])");
     program.let_("by_node", "torch.div(by_node, torch.size(logits, 1))");
     mean(program, "bce", "by_node");
 }

@@ -45,7 +45,7 @@ fn detectors() -> (Vgae, Gat, AnomalyScale) {
     let gat = Gat::new(&GatArch::of_size(ModelSize::Small), NUM_IDS, Device::Cpu);
     shaken(named(&vgae.store));
     shaken(named(&gat.store));
-    (vgae, gat, AnomalyScale { mean: [0.1, 0.2, 1.0], std: [0.5, 0.1, 2.0] })
+    (vgae, gat, AnomalyScale { mean: [0.1, 0.2, 1.0], std: [0.5, 0.1, 2.0], weights: [0.5, 0.2, 0.3] })
 }
 
 /// What the crate itself makes of a batch.

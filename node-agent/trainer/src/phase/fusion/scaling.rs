@@ -1,6 +1,7 @@
 //! What is fitted on training states and travels with the model: how states are standardised, and the scale
 //! of the anomaly score.
 
+use common::config::semantic::NodeEncoding;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -91,6 +92,13 @@ impl Scaling {
         let (state_mean, state_std) = mean_and_std(&train.rows)?;
         let anomaly = AnomalyScale::fit(&train.benign_errors());
         Ok(Self { state_mean, state_std, anomaly })
+    }
+
+    /// With the anomaly weights of graphs encoded so.
+    #[must_use]
+    pub fn for_encoding(mut self, encoding: NodeEncoding) -> Self {
+        self.anomaly = self.anomaly.for_encoding(encoding);
+        self
     }
 
     /// Scales states, on `device`.
