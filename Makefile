@@ -1,7 +1,7 @@
 # Two commands matter: `make retrain` and `make test`. Everything is fetched and built on the way.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build programs retrain test lint bench clean
+.PHONY: help setup build programs retrain test chaos lint bench clean
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -21,6 +21,8 @@ DATA ?=
 DATASETS ?=
 OUTPUT ?=
 ARGS ?=
+# Seconds of faults of `make chaos`.
+CHAOS_S ?= 600
 CALLER := $(or $(PWD),$(CURDIR))
 export DATA OUTPUT CALLER
 
@@ -31,6 +33,7 @@ help: ## this list
 	@echo 'make build     the release programs: coord, node-agent, trainer'
 	@echo 'make setup     only fetch what is needed (libtorch, nats-server) into .deps'
 	@echo 'make lint      format, clippy, licences and bans'
+	@echo 'make chaos     servers, agents, network and store broken at random for 10 minutes (CHAOS_S=600, SEED=n)'
 	@echo 'make bench     the benchmarks'
 	@echo 'make clean     remove build products; .deps, .coord and outputs stay'
 
@@ -71,8 +74,16 @@ lint:
 	@.deps/bin/cargo-deny --all-features --log-level warn check bans licenses sources
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# `make test` has a minute of it. SEED repeats a run that failed.
+chaos:
+	@$(PYTHON) scripts/setup.py --tests --quiet
+	@$(CARGO) build --workspace --bins --tests
+	@COORD_CHAOS_S=$(CHAOS_S) $(if $(SEED),COORD_CHAOS_SEED=$(SEED)) \
+	    $(CARGO) test --workspace --test chaos -- --nocapture every_job
+
 bench:
 	@$(PYTHON) scripts/setup.py --quiet
+	@$(CARGO) build --workspace --release --bins
 	@$(CARGO) bench --workspace --benches
 
 clean:

@@ -1,6 +1,6 @@
 //! Slots on the bus: one read or one compare-and-swap, with the outcome as the core knows it.
 
-use agent_core::{ReadOutcome, WriteOutcome};
+use agent_core::{ABSENT, ReadOutcome, WriteOutcome};
 use bus::{BusError, SharedBus, SharedKv};
 use common::digest::Digest;
 use common::ids::Revision;
@@ -32,12 +32,18 @@ impl Slots {
         }
     }
 
+    /// Compare-and-swap; over [`ABSENT`], create-if-absent.
     pub async fn write(&self, key: &JobKey, expected: Revision, slot: &Slot) -> WriteOutcome {
         let bytes = match wire::encode(slot) {
             Ok(bytes) => bytes,
             Err(error) => return WriteOutcome::Unavailable { message: error.to_string() },
         };
-        match self.kv.update(&key.to_string(), bytes.into(), bus::Revision(expected.0)).await {
+        let (name, bytes) = (key.to_string(), bytes.into());
+        let written = match expected {
+            ABSENT => self.kv.create(&name, bytes).await,
+            Revision(seen) => self.kv.update(&name, bytes, bus::Revision(seen)).await,
+        };
+        match written {
             Ok(revision) => WriteOutcome::Written { revision: Revision(revision.0) },
             Err(error) if error.is_conflict() => WriteOutcome::Conflict,
             Err(error) => WriteOutcome::Unavailable { message: error.to_string() },

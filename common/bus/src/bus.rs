@@ -29,7 +29,7 @@ pub type Messages = BoxStream<'static, Message>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusInfo {
     pub server_version: String,
-    /// Servers that make themselves known to clients; 1 for a lone server.
+    /// Servers that make themselves known to clients, or that our URL names; 1 for a lone server.
     pub cluster_size: usize,
     /// One request to JetStream and back.
     pub rtt: Duration,

@@ -43,6 +43,11 @@ pub trait Kv: Send + Sync + 'static {
     /// Name of the bucket.
     fn bucket(&self) -> &str;
 
+    /// When the bucket was made, as its servers tell it. A bucket that was lost and made anew tells another time.
+    ///
+    /// Errors: `StreamNotFound` while there is none.
+    async fn created(&self) -> Result<String>;
+
     /// The newest value, `None` if never written or deleted. Reads through the leader of the bucket, never a
     /// replica, so that a loop of get and [`update`](Kv::update) is not starved by a stale copy.
     async fn get(&self, key: &str) -> Result<Option<Entry>>;

@@ -12,6 +12,7 @@
 //! | [`nats`] | the real bus |
 //! | [`memory`] | its twin inside one process; `tests/contract` holds both to the same behaviour |
 //! | [`server`] | finds nats-server and supervises a private one |
+//! | [`monitor`] | what a server tells over HTTP of its set-up |
 //! | [`key`], [`headers`] | revisions, sequences, key and subject rules; headers |
 //!
 //! May touch: sockets of the bus; the processes, files and ports of a private nats-server. Must not know: what a job is.
@@ -23,6 +24,7 @@ pub mod key;
 pub mod kv;
 pub mod layout;
 pub mod memory;
+pub mod monitor;
 pub mod nats;
 pub mod retry;
 pub mod server;

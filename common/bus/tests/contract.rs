@@ -51,6 +51,7 @@ macro_rules! contract {
 
 contract! {
     kv::create_refuses_what_exists_and_accepts_what_was_deleted,
+    kv::a_bucket_tells_when_it_was_made,
     kv::update_needs_the_revision_in_force,
     kv::a_key_can_be_created_on_condition_that_the_bucket_did_not_move,
     kv::delete_can_be_conditional,

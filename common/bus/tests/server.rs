@@ -30,6 +30,16 @@ async fn kill(server: &NatsServer) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_tells_when_it_syncs_its_disk() {
+    use bus::monitor::{MonitorError, SyncPolicy, sync_policy};
+    let nats = support::nats().await;
+    let page = nats.server.monitor_url().to_owned();
+    assert_eq!(sync_policy(&page).await, Ok(SyncPolicy::Always));
+    nats.stop().await;
+    assert!(matches!(sync_policy(&page).await, Err(MonitorError::Away { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_and_consumers_outlive_a_killed_server() {
     let mut nats = support::nats().await;
     let bus = nats.bus().await;

@@ -9,7 +9,7 @@ use common::ids::{Attempt, ChainId, JobName, NodeId, Revision};
 use common::job_key::JobKey;
 use common::messages::NodeBeat;
 use common::plan::Plan;
-use common::registry::RegistryEntry;
+use common::registry::{CommittedRef, RegistryEntry};
 use common::slot::{Slot, SlotState};
 use common::units::Millis;
 
@@ -59,6 +59,15 @@ pub enum Event {
         key: JobKey,
         attempt: Attempt,
         offer: u32,
+    },
+    /// The store holds something of this attempt, which therefore is not to be offered (again).
+    AttemptUsed {
+        key: JobKey,
+        attempt: Attempt,
+    },
+    /// The store holds a committed result that the buckets do not know (any more).
+    ResultFound {
+        committed: CommittedRef,
     },
     BusLost,
     BusBack,
@@ -131,6 +140,17 @@ pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Re
             state.published.insert(key, (attempt, offer));
             Ok(Changed::Yes)
         }
+        Event::AttemptUsed { key, attempt } => {
+            let newest = state.used.get(&key).is_none_or(|known| *known < attempt);
+            if newest {
+                state.used.insert(key, attempt);
+            }
+            Ok(changed_if(newest))
+        }
+        Event::ResultFound { committed } => {
+            let known = state.committed.insert(committed.key, committed.clone());
+            Ok(changed_if(known.as_ref() != Some(&committed)))
+        }
         Event::BusLost => {
             state.bus_up = false;
             Ok(Changed::Yes)
@@ -200,6 +220,7 @@ fn forget_attempts(state: &mut State, key: &JobKey) {
     asked.iter().for_each(|id| drop(state.verified.remove(id)));
     state.declined.retain(|(k, _), _| k != key);
     state.published.remove(key);
+    state.used.remove(key);
 }
 
 fn slot_seen(
@@ -250,8 +271,9 @@ fn beat_heard(state: &mut State, now: Millis, beat: NodeBeat) -> Result<Changed,
         return Err(Refused::OldBeat { given: beat.seq, known: seen.beat.seq });
     }
     let node = beat.node.clone();
-    let before = state.nodes.insert(node.clone(), NodeSeen { beat, heard_at: now });
-    rooms::node_changed(state, &node, before.map(|seen| seen.beat));
+    let before = state.nodes.insert(node.clone(), NodeSeen { beat, heard_at: now }).map(|seen| seen.beat);
+    index::node_changed(state, &node, before.as_ref());
+    rooms::node_changed(state, &node, before);
     forget_the_silent(state, now);
     Ok(Changed::Yes)
 }
@@ -272,6 +294,7 @@ fn forget_the_silent(state: &mut State, now: Millis) {
     let gone: Vec<NodeId> = state.nodes.iter().filter_map(silent).collect();
     for node in gone {
         let before = state.nodes.remove(&node).map(|seen| seen.beat);
+        index::node_changed(state, &node, before.as_ref());
         rooms::node_changed(state, &node, before);
     }
 }

@@ -5,7 +5,7 @@ use crate::placement::{DeviceBlocked, Fleet, declined, queue};
 use crate::state::State;
 use crate::view::{JobView, verify_trouble, view};
 use common::chain::PastAttempt;
-use common::ids::{ChainId, JobId, JobName, PlanId};
+use common::ids::{ChainId, JobId, JobName, NodeId, PlanId};
 use common::messages::{DeviceKind, Waits};
 use common::units::{Mib, Millis};
 use serde::Serialize;
@@ -32,6 +32,10 @@ pub enum Reason {
     },
     BackOff {
         left_ms: u64,
+    },
+    /// The bus has lost the slot; the node that works for it is about to write it anew.
+    SlotLost {
+        holder: NodeId,
     },
     /// No agent was ever heard.
     NoNodes,
@@ -126,6 +130,10 @@ fn why_waiting(state: &State, now: Millis, job: &OpenJob<'_>) -> Vec<Reason> {
     let waited = now.since(job.chain.seen_at);
     if waited < job.backoff {
         reasons.push(Reason::BackOff { left_ms: job.backoff.0 - waited.0 });
+    }
+    if let Some(holder) = state.holder_heard(&job.key, job.attempt, now) {
+        reasons.push(Reason::SlotLost { holder: holder.clone() });
+        return reasons;
     }
     let fleet = Fleet::of(state, now);
     if fleet.rooms.is_empty() {

@@ -2,8 +2,9 @@
 //! history. Every entry follows from the observations; [`check`] reckons them anew.
 
 use crate::state::{ChainSeen, State};
-use common::ids::{ChainId, JobName, Phase, PlanId};
+use common::ids::{ChainId, JobName, NodeId, Phase, PlanId};
 use common::job_key::JobKey;
+use common::messages::NodeBeat;
 use common::plan::{Decision, Plan};
 use common::registry::CommittedRef;
 use common::units::UnixMs;
@@ -19,6 +20,8 @@ pub struct Index {
     pub behind: BTreeSet<JobName>,
     /// Slots whose holder has no business any more.
     pub to_fence: BTreeSet<JobKey>,
+    /// Nodes whose newest beat says that they work for a key.
+    workers: BTreeMap<JobKey, BTreeSet<NodeId>>,
 }
 
 impl Index {
@@ -26,6 +29,27 @@ impl Index {
     pub fn newest(&self, name: &JobName) -> Option<ChainId> {
         let (_, plan) = self.newest.get(name)?;
         Some(ChainId { plan: plan.clone(), dataset: name.dataset.clone() })
+    }
+
+    pub fn workers(&self, key: &JobKey) -> impl Iterator<Item = &NodeId> {
+        self.workers.get(key).into_iter().flatten()
+    }
+}
+
+pub(crate) fn node_changed(state: &mut State, node: &NodeId, before: Option<&NodeBeat>) {
+    let keys = |beat: &NodeBeat| beat.running.iter().map(|r| r.key).collect::<BTreeSet<JobKey>>();
+    let before = before.map(keys).unwrap_or_default();
+    let after = state.nodes.get(node).map(|seen| keys(&seen.beat)).unwrap_or_default();
+    for key in before.difference(&after) {
+        if let Some(nodes) = state.index.workers.get_mut(key) {
+            nodes.remove(node);
+            if nodes.is_empty() {
+                state.index.workers.remove(key);
+            }
+        }
+    }
+    for key in after.difference(&before) {
+        state.index.workers.entry(*key).or_default().insert(node.clone());
     }
 }
 
@@ -145,6 +169,11 @@ pub(crate) fn check(state: &State) -> Result<(), String> {
             if *known < age {
                 *known = age;
             }
+        }
+    }
+    for (node, seen) in &state.nodes {
+        for running in &seen.beat.running {
+            anew.workers.entry(running.key).or_default().insert(node.clone());
         }
     }
     let is_behind = |name: &&JobName| is_behind(state, anew.newest(name), name);

@@ -20,6 +20,7 @@
 //! | [`placement`] | which device a job goes to, or why none |
 //! | [`news`](mod@news) | what others did, for the audit stream |
 //! | [`explain`] | why a job is not running |
+//! | [`rebuild`] | the buckets from what the object store keeps |
 //! | [`view`] | a job as people see it: record and slot together |
 //! | [`planner`] | what must be retrained, and why |
 //! | [`invariants`] | what must hold after every `apply` |
@@ -34,6 +35,7 @@ pub mod news;
 pub mod options;
 pub mod placement;
 pub mod planner;
+pub mod rebuild;
 pub mod state;
 pub mod transition;
 pub mod view;

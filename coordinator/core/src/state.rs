@@ -33,6 +33,8 @@ pub struct State {
     pub committed: BTreeMap<JobKey, CommittedRef>,
     /// Offers whose message went out, by this process.
     pub published: BTreeMap<JobKey, (Attempt, u32)>,
+    /// Newest attempt of a key that has left something in the store, as an offer of it came to know.
+    pub used: BTreeMap<JobKey, Attempt>,
     /// When a node last declined a job.
     pub declined: BTreeMap<(JobKey, NodeId), Millis>,
     /// Follows from slots and nodes.
@@ -112,6 +114,7 @@ impl State {
             verified: BTreeMap::new(),
             committed: BTreeMap::new(),
             published: BTreeMap::new(),
+            used: BTreeMap::new(),
             declined: BTreeMap::new(),
             rooms: RoomIndex::default(),
             index: Index::default(),
@@ -120,6 +123,15 @@ impl State {
 
     pub fn is_reachable(&self, node: &NodeId, now: Millis) -> bool {
         self.nodes.get(node).is_some_and(|n| now.since(n.heard_at) <= self.options.unreachable)
+    }
+
+    /// A node in reach that says it works for `attempt` of `key` or a later one. Only slots give the right to
+    /// run; but where the bus has lost a slot, its holder is about to write it anew.
+    pub fn holder_heard(&self, key: &JobKey, attempt: Attempt, now: Millis) -> Option<&NodeId> {
+        let works = |seen: &NodeSeen| seen.beat.running.iter().any(|r| r.key == *key && r.attempt >= attempt);
+        self.index
+            .workers(key)
+            .find(|node| self.nodes.get(node).is_some_and(works) && self.is_reachable(node, now))
     }
 
     /// Chains that are not over, oldest plan first: of two that hold the same job, the first runs it.

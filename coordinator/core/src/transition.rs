@@ -85,7 +85,8 @@ pub fn retry(
     Some((next, notes))
 }
 
-/// A higher attempt number without a failure: the slot has seen higher ones (an earlier plan's).
+/// A higher attempt number without a failure: slot or store have seen higher ones (an earlier plan's, or
+/// those of a record whose newest writes the bus has lost).
 pub fn raise_attempt(
     record: &ChainRecord,
     phase: Phase,

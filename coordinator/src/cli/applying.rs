@@ -3,13 +3,16 @@
 use super::exit::{Exit, Fault};
 use super::link::Link;
 use crate::shell::client::Written;
+use crate::shell::kept;
 use anyhow::{Context as _, Result};
+use artifacts::{Store, StoreOptions};
 use bus::BusLayout;
 use common::ids::{DatasetId, PlanId};
 use common::plan::{Decision, Plan};
 use coordinator_core::planner::Base;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 use tracing::Instrument;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum Applied {
 
 /// Plans applied by others between our look and our write.
 const TRIES_MAX: u32 = 20;
+/// Longest wait for the store.
+const KEEP_LIMIT: Duration = Duration::from_secs(3);
 
 /// The look at what the plan rests on and its writing are one step: the plan is written only if no other was
 /// since that look. (A plan that runs keeps its datasets from others until it is over.)
@@ -52,6 +57,7 @@ pub async fn apply(link: &Link, mut plan: Plan) -> Result<Applied> {
             }
             check_base(&plan, &client.base().await?)?;
             if let Written::Yes(_) = client.create_plan(&plan, newest).await? {
+                keep(link, &plan).await;
                 return Ok(Applied::Now);
             }
         }
@@ -60,6 +66,18 @@ pub async fn apply(link: &Link, mut plan: Plan) -> Result<Applied> {
     }
     .instrument(span)
     .await
+}
+
+/// Into the store as well, should the bus lose it before a coordinator has kept it there. Where we can not, it
+/// will.
+async fn keep(link: &Link, plan: &Plan) {
+    let store = link.store_url.as_deref().map(|url| Store::open(url, &StoreOptions::default()));
+    let Some(Ok(store)) = store else { return };
+    match tokio::time::timeout(KEEP_LIMIT, kept::put_plan(&store, plan)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "plan not kept in the store"),
+        Err(_) => tracing::debug!("the store takes too long to keep the plan"),
+    }
 }
 
 fn check_base(plan: &Plan, base: &Base) -> Result<()> {

@@ -93,6 +93,8 @@ pub enum Verb {
     /// The configuration as resolved
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Make plans, chains and registry anew from the store, after the bus has lost them; replaces nothing
+    Rebuild(RebuildArgs),
     /// The coordinator as a service; run two or more for safety
     Serve(ServeArgs),
     /// Everything on this machine: bus, coordinator, one agent
@@ -206,6 +208,13 @@ pub struct CancelArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// Only say what the store gives and what would run again
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct EventsArgs {
     /// Plan id, or `all`
     #[arg(default_value = "all")]
@@ -249,6 +258,10 @@ pub struct ServeArgs {
     /// How long to wait for the bus at the start, in seconds
     #[arg(long, default_value_t = 60)]
     pub connect_timeout: u64,
+    /// Monitoring addresses of the nats-servers, http://host:port, parted by commas [default: port 8222 of
+    /// each server named]
+    #[arg(long, env = "COORD_NATS_MONITOR", value_name = "URL", value_delimiter = ',')]
+    pub nats_monitor: Vec<String>,
     /// Folder of the log file [default: log on stderr]
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,

@@ -7,8 +7,8 @@ use super::exit::{Exit, Fault};
 use super::link::{Link, Need, or_empty};
 use crate::output;
 use crate::output::jobs::Cancelled;
-use crate::shell::audit;
 use crate::shell::client::Written;
+use crate::shell::{audit, kept};
 use anyhow::Result;
 use common::chain::ChainRecord;
 use common::ids::{ChainId, JobName, Phase, Revision};
@@ -93,8 +93,15 @@ async fn cancel(context: &Context, link: &Link, args: &CancelArgs) -> Result<()>
     let targets = targets(link).await?;
     let what = what(&args.what, &targets)?;
     let mut done = Vec::new();
+    // Where the store is known, the records of what is over are kept there too.
+    let store = link.store_url.as_deref().and_then(|url| context.open_store(Some(url)).ok());
     for target in targets {
-        done.extend(cancel_chain(link, target, &what, args).await?);
+        if let Some((cancelled, record)) = cancel_chain(link, target, &what, args).await? {
+            if let Some(store) = store.as_ref().filter(|_| record.is_finished() && !args.dry_run) {
+                kept::put_over(store, &record).await;
+            }
+            done.push(cancelled);
+        }
     }
     let page: Vec<Cancelled<'_>> = done
         .iter()
@@ -114,25 +121,30 @@ async fn cancel(context: &Context, link: &Link, args: &CancelArgs) -> Result<()>
 
 type Done = (ChainId, Vec<JobName>, Vec<JobName>);
 
-async fn cancel_chain(link: &Link, mut at: Target, what: &What, args: &CancelArgs) -> Result<Option<Done>> {
+async fn cancel_chain(
+    link: &Link,
+    mut at: Target,
+    what: &What,
+    args: &CancelArgs,
+) -> Result<Option<(Done, ChainRecord)>> {
     let id = at.record.id.clone();
     for _ in 0..TRIES_MAX {
         let phases = what.phases(&at.record);
         let Some((next, notes)) = transition::cancel(&at.record, &phases, &args.reason) else {
             return Ok(None);
         };
-        let done = Some((id.clone(), names(&id, phases.iter()), dependents(&at.record, &next, &phases)));
+        let done = (id.clone(), names(&id, phases.iter()), dependents(&at.record, &next, &phases));
         if args.dry_run {
-            return Ok(done);
+            return Ok(Some((done, next)));
         }
         match link.client.write_chain(&next, at.revision).await? {
             Written::Yes(revision) => {
                 audit::tell(&link.client, &notes, revision).await;
-                return Ok(done);
+                return Ok(Some((done, next)));
             }
             Written::Lost => match link.client.chain(&id).await? {
                 // Our own write, whose answer was lost on the way.
-                Some(newer) if newer.value == next => return Ok(done),
+                Some(newer) if newer.value == next => return Ok(Some((done, next))),
                 Some(newer) => at = Target { record: newer.value, revision: Some(newer.revision) },
                 None => return Ok(None),
             },

@@ -30,6 +30,7 @@ mod nodes;
 pub mod observe;
 mod plan;
 pub mod planning;
+mod rebuild;
 pub mod rows;
 mod run;
 mod serve;
@@ -74,6 +75,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit> {
         Verb::Events(args) => events::run(context, args).await,
         Verb::Data(verb) => data::run(context, verb).await,
         Verb::Config(verb) => show::config(context, verb),
+        Verb::Rebuild(args) => rebuild::run(context, args).await,
         Verb::Serve(args) => serve::run(context, args).await,
         Verb::Local(LocalVerb::Run(command)) => local::run(context, command).await,
         Verb::Local(LocalVerb::Up) => local::up(context).await,

@@ -77,6 +77,9 @@ pub fn short_reason(reason: &Reason) -> String {
             format!("plan {plan} runs the very same job; its result will serve")
         }
         Reason::BackOff { left_ms } => format!("next attempt in {}", Millis(*left_ms)),
+        Reason::SlotLost { holder } => {
+            format!("runs on {holder}; the bus has lost its slot, which is about to be written anew")
+        }
         Reason::NoNodes => "no node is there: start a node-agent, or `coord local up`".to_owned(),
         Reason::Impossible { need_mib, kind, nearest } => {
             let kind = match kind {

@@ -19,6 +19,7 @@ pub mod live;
 pub mod nodes;
 pub mod plan;
 pub mod progress;
+pub mod rebuild;
 pub mod results;
 #[cfg(test)]
 mod samples;

@@ -62,6 +62,16 @@ impl Client {
         }
     }
 
+    /// When each bucket was made: others than before mean that the bus has lost its memory.
+    pub async fn lives(&self) -> Result<BTreeMap<String, String>, ClientError> {
+        let mut lives = BTreeMap::new();
+        for bucket in [&self.plans.kv, &self.chains.kv, &self.slots.kv, &self.registry.kv] {
+            let created = self.patience.with(|| bucket.created()).await?;
+            lives.insert(bucket.bucket().to_owned(), created);
+        }
+        Ok(lives)
+    }
+
     /// Every plan ever applied, by id.
     pub async fn plans(&self) -> Result<Vec<Plan>, ClientError> {
         Ok(self.plans.list().await?.into_values().map(|at| at.value).collect())
@@ -79,6 +89,11 @@ impl Client {
     /// Writes the plan, if no plan was applied after `newest`.
     pub async fn create_plan(&self, plan: &Plan, newest: Revision) -> Result<Written, ClientError> {
         self.plans.write(plan.id.as_str(), plan, Over::NothingSince(newest)).await
+    }
+
+    /// Writes a plan that was applied before, whatever was applied since.
+    pub async fn restore_plan(&self, plan: &Plan) -> Result<Written, ClientError> {
+        self.plans.write(plan.id.as_str(), plan, Over::Nothing).await
     }
 
     pub async fn chains(&self) -> Result<BTreeMap<ChainId, At<ChainRecord>>, ClientError> {

@@ -2,20 +2,24 @@
 
 use super::audit::tell;
 use super::client::{At, Client, ClientError, Written};
+use super::kept::{self, Known};
 use artifacts::{ArtifactError, Store, VerifyError};
 use bus::Headers;
 use common::chain::ChainRecord;
 use common::digest::Digest;
-use common::ids::{ChainId, Revision};
+use common::ids::{ChainId, PlanId, Revision};
 use common::job_key::JobKey;
-use common::manifest::{COMMITTED_MARKER, Manifest};
+use common::manifest::Manifest;
 use common::messages::JobOffer;
-use common::registry::CommittedRef;
-use common::slot::Slot;
+use common::registry::RegistryEntry;
+use common::slot::{Slot, SlotState};
 use common::units::Millis;
 use coordinator_core::state::Verified;
 use coordinator_core::{Effect, Event, Note};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tracing::Instrument;
 
 /// What effects are performed with.
@@ -24,8 +28,20 @@ pub(super) struct Tools {
     pub client: Client,
     pub store: Store,
     /// Clock of the loop.
-    pub started: std::time::Instant,
+    pub started: Instant,
+    pub kept_plans: Arc<Mutex<KeptPlans>>,
 }
+
+/// Plans that this process has put into the store. Locked while it does so: the chains of a plan are made side by
+/// side, and one of them keeps it for all.
+#[derive(Default)]
+pub(super) struct KeptPlans {
+    plans: BTreeSet<PlanId>,
+    refused_at: Option<Instant>,
+}
+
+/// For so long after a failed try nobody else tries.
+const KEEP_PAUSE: Duration = Duration::from_secs(1);
 
 impl Tools {
     pub fn now(&self) -> Millis {
@@ -48,14 +64,14 @@ pub(super) async fn perform(tools: &Tools, effect: Effect) -> Vec<Event> {
 async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, ClientError> {
     let client = &tools.client;
     match effect {
-        Effect::CreateChain { record } => match client.write_chain(&record, None).await? {
-            Written::Yes(revision) => Ok(vec![chain_seen(record, revision)]),
-            Written::Lost => reread_chain(client, &record.id).await,
-        },
+        Effect::CreateChain { record } => create_chain(tools, record).await,
         Effect::WriteChain { record, expected, guard, notes } => {
             write_chain(tools, record, expected, guard, notes).await
         }
         Effect::WriteSlot { key, slot, expected, notes } => {
+            if let Some(facts) = known_of_offer(tools, key, &slot).await {
+                return Ok(facts);
+            }
             match client.write_slot(&key, &slot, expected).await? {
                 Written::Yes(revision) => {
                     tell(client, &notes, revision).await;
@@ -82,18 +98,89 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
             };
             Ok(vec![Event::Verified { key, attempt, outcome }])
         }
-        Effect::Publish { entry, expected } => match client.write_registry(&entry, expected).await? {
-            Written::Yes(revision) => {
-                leave_marker(&tools.store, &entry.committed).await;
-                Ok(vec![Event::RegistrySeen { entry, revision }])
+        Effect::Publish { entry, expected } => publish(tools, entry, expected).await,
+    }
+}
+
+/// The plan is kept before its first chain is made.
+async fn create_chain(tools: &Tools, record: ChainRecord) -> Result<Vec<Event>, ClientError> {
+    let client = &tools.client;
+    if !keep_plan(tools, &record.id.plan).await? {
+        return Ok(Vec::new());
+    }
+    match client.write_chain(&record, None).await? {
+        Written::Yes(revision) => Ok(vec![chain_seen(record, revision)]),
+        Written::Lost => reread_chain(client, &record.id).await,
+    }
+}
+
+/// False while the store does not take it.
+async fn keep_plan(tools: &Tools, id: &PlanId) -> Result<bool, ClientError> {
+    let mut kept = tools.kept_plans.lock().await;
+    if kept.plans.contains(id) {
+        return Ok(true);
+    }
+    if kept.refused_at.is_some_and(|at| at.elapsed() < KEEP_PAUSE) {
+        return Ok(false);
+    }
+    // A plan that was removed by hand is asked for by nobody else either.
+    let Some(plan) = tools.client.plan(id).await? else { return Ok(true) };
+    if let Err(e) = kept::put_plan(&tools.store, &plan).await {
+        tracing::warn!(error = %e, plan = %id, "plan not kept in the store yet");
+        kept.refused_at = Some(Instant::now());
+        return Ok(false);
+    }
+    kept.plans.insert(id.clone());
+    Ok(true)
+}
+
+/// Before each offer the store is asked what it knows of the job: where the bus has lost records, a result that
+/// was committed is found again, and no number of an attempt is given twice. `Some`: not to be offered now.
+async fn known_of_offer(tools: &Tools, key: JobKey, slot: &Slot) -> Option<Vec<Event>> {
+    if !matches!(slot.state, SlotState::Offered { .. }) {
+        return None;
+    }
+    match kept::look(&tools.store, key).await {
+        Ok(Known::Nothing) => None,
+        Ok(Known::Used(newest)) if newest < slot.attempt => None,
+        Ok(Known::Used(attempt)) => Some(vec![Event::AttemptUsed { key, attempt }]),
+        Ok(Known::Committed(committed)) => {
+            match verify(tools.store.clone(), committed.prefix(), committed.manifest).await {
+                Ok(_) => Some(vec![Event::ResultFound { committed }]),
+                Err(e @ (VerifyError::Unavailable(_) | VerifyError::Store(_))) => not_asked(&e),
+                // A damaged result is made again, under a number of its own.
+                Err(_) if committed.attempt < slot.attempt => None,
+                Err(_) => Some(vec![Event::AttemptUsed { key, attempt: committed.attempt }]),
             }
-            Written::Lost => Ok(client
-                .registry_entry(&entry.name)
-                .await?
-                .map(|at| Event::RegistrySeen { entry: Box::new(at.value), revision: at.revision })
-                .into_iter()
-                .collect()),
-        },
+        }
+        Err(e) => not_asked(&e),
+    }
+}
+
+fn not_asked(error: &dyn std::fmt::Display) -> Option<Vec<Event>> {
+    tracing::warn!(%error, "not offered: the store does not say which attempts there were");
+    Some(Vec::new())
+}
+
+/// The marker first: the pointer in the registry is what shows that both are there.
+async fn publish(
+    tools: &Tools,
+    entry: Box<RegistryEntry>,
+    expected: Option<Revision>,
+) -> Result<Vec<Event>, ClientError> {
+    let client = &tools.client;
+    if let Err(e) = kept::put_marker(&tools.store, &entry.committed).await {
+        tracing::warn!(error = %e, job = %entry.name, "committed marker not written yet");
+        return Ok(Vec::new());
+    }
+    match client.write_registry(&entry, expected).await? {
+        Written::Yes(revision) => Ok(vec![Event::RegistrySeen { entry, revision }]),
+        Written::Lost => Ok(client
+            .registry_entry(&entry.name)
+            .await?
+            .map(|at| Event::RegistrySeen { entry: Box::new(at.value), revision: at.revision })
+            .into_iter()
+            .collect()),
     }
 }
 
@@ -133,18 +220,12 @@ async fn write_chain(
     match client.write_chain(&record, Some(expected)).instrument(span).await? {
         Written::Yes(revision) => {
             tell(client, &notes, revision).await;
+            if record.is_finished() {
+                kept::put_over(&tools.store, &record).await;
+            }
             Ok(vec![chain_seen(record, revision)])
         }
         Written::Lost => reread_chain(client, &record.id).await,
-    }
-}
-
-/// For rebuilding the buckets from the store alone; the commit does not rest on it.
-async fn leave_marker(store: &Store, committed: &CommittedRef) {
-    let marker = format!("{}/{COMMITTED_MARKER}", committed.key.run_prefix());
-    let text = format!("{}\n{}\n", committed.attempt, committed.manifest);
-    if let Err(e) = store.put(&marker, text.into_bytes()).await {
-        tracing::warn!(error = %e, "committed marker not written");
     }
 }
 

@@ -2,9 +2,10 @@
 //! compare-and-swap, so they can not harm each other.
 
 use super::audit;
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::feed::{self, BUCKETS, Fed};
 use super::perform::{Tools, perform};
+use super::rebuild;
 use artifacts::Store;
 use bus::{BusError, BusLayout, SharedBus};
 use common::ids::Revision;
@@ -13,6 +14,7 @@ use coordinator_core::{
     Changed, Effect, EffectKey, Event, Note, Options, State, apply, due, invariants, news,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -35,6 +37,8 @@ const FEEDERS_END: Duration = Duration::from_secs(3);
 
 pub struct ServeOptions {
     pub core: Options,
+    /// The address of the bus as it was named: under it the store remembers the buckets' lives.
+    pub bus_address: String,
 }
 
 /// Runs until `stop`, through outages of the bus.
@@ -46,9 +50,11 @@ pub async fn serve(
     options: ServeOptions,
     stop: CancellationToken,
 ) -> Result<(), BusError> {
-    ensure_layout(&bus, &stop).await?;
-    let tools = Tools { client: Client::new(bus), store, started: Instant::now() };
+    let (client, started) = (Client::new(bus.clone()), Instant::now());
+    let tools = Tools { client, store, started, kept_plans: Arc::default() };
     loop {
+        ensure_layout(&bus, &stop).await?;
+        mend_loss(&tools, &options.bus_address, &stop).await;
         match session(&tools, &options.core, &stop).await {
             Ended::Stopped => return Ok(()),
             Ended::Reload(e @ BusError::HistoryLost { .. }) => {
@@ -74,6 +80,18 @@ async fn ensure_layout(bus: &SharedBus, stop: &CancellationToken) -> Result<(), 
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// Buckets that were lost are made anew from the store, before anything is decided on them. Waits for the store:
+/// without it nothing can run either.
+async fn mend_loss(tools: &Tools, address: &str, stop: &CancellationToken) {
+    while let Err(error) = rebuild::after_loss(&tools.client, &tools.store, address).await {
+        tracing::warn!(%error, "can not tell yet whether the bus has lost its memory");
+        tokio::select! {
+            () = stop.cancelled() => return,
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }
@@ -197,7 +215,7 @@ impl Known {
 /// Asks JetStream itself now and then: while it does not answer, nobody can renew a lease, so none may run
 /// out here.
 async fn probe(tools: Tools, to: mpsc::Sender<Fed>, stop: CancellationToken) {
-    let mut up = true;
+    let (mut up, mut lives) = (true, None);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -212,6 +230,27 @@ async fn probe(tools: Tools, to: mpsc::Sender<Fed>, stop: CancellationToken) {
                 return;
             }
         }
+        if up && let Some(lost) = lost(&tools, &mut lives).await {
+            // A closed channel means that the loop is gone, and with it whoever wants to know.
+            let _ = to.send(Fed::Broken(lost)).await;
+            return;
+        }
+    }
+}
+
+/// Whether a bucket is gone, or another one than when this began. A watch of a bucket that is gone waits for
+/// it to come back, which only the set-up at the start of a session brings about.
+async fn lost(tools: &Tools, lives: &mut Option<rebuild::Lives>) -> Option<BusError> {
+    match tools.client.lives().await {
+        Ok(now) => {
+            let before = lives.get_or_insert_with(|| now.clone());
+            let changed = before.iter().find(|(name, life)| now.get(*name) != Some(life))?;
+            let (seen, found) = (bus::Sequence(0), bus::Sequence(0));
+            Some(BusError::HistoryLost { name: changed.0.clone(), seen, found })
+        }
+        // Also while its servers elect a leader: the session that follows finds it as it was.
+        Err(ClientError::Bus(gone @ BusError::StreamNotFound { .. })) => Some(gone),
+        Err(_) => None,
     }
 }
 

@@ -4,4 +4,5 @@ mod bad_input;
 mod bench;
 mod outage;
 mod plan_apply;
+mod rebuild;
 mod serve_cancel;

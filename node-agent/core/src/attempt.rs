@@ -134,7 +134,7 @@ pub enum Take {
 /// Our right to run, as far as we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Of our last write.
+    /// Of our last write; `ABSENT` when the bus has lost the slot and it is to be written anew.
     pub revision: Revision,
     pub beat: u64,
     /// When the slot is written next.

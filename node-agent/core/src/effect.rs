@@ -8,11 +8,14 @@ use common::job_key::JobKey;
 use common::messages::JobOffer;
 use common::slot::Slot;
 
+/// The revision of a slot that is not there: before its first write, and after its bucket was lost.
+pub const ABSENT: Revision = Revision(0);
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// -> `SlotRead`
     ReadSlot { key: JobKey },
-    /// Compare-and-swap. -> `SlotWritten`
+    /// Compare-and-swap; over [`ABSENT`] the slot is created, if nobody else did. -> `SlotWritten`
     WriteSlot { key: JobKey, expected: Revision, slot: Box<Slot> },
     /// Bring captures, parents' files and the newest whole checkpoint of this key (of any attempt) to the
     /// disk. -> `Fetched`, `FoundFinished`, `FetchFailed`

@@ -15,6 +15,9 @@ pub enum Standing {
     Held { beat: u64 },
     /// It tells the end we told it (the answer to our write was lost).
     Told,
+    /// The record is older than the offer that this attempt came by. Attempts and offers only grow, so the bus
+    /// has lost its newest writes: who holds the attempt writes over it.
+    Behind { to: String },
     /// Nothing more may be done for this attempt.
     Lost { to: String },
 }
@@ -28,6 +31,9 @@ pub fn judge(
     us: Incarnation,
     verdict: Option<&Verdict>,
 ) -> Standing {
+    if (slot.attempt, slot.offer) < (id.attempt, offer.offer) {
+        return Standing::Behind { to: format!("the slot is at {} offer {}", slot.attempt, slot.offer) };
+    }
     if slot.attempt != id.attempt {
         return lost(format!("attempt {} is in force", slot.attempt));
     }

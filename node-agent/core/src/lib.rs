@@ -38,7 +38,7 @@ pub use attempt::{
 };
 pub use beat::beat;
 pub use due::due;
-pub use effect::{Effect, SavedRun};
+pub use effect::{ABSENT, Effect, SavedRun};
 pub use event::{Change, Changed, ChildExit, Event, ReadOutcome, Refused, WriteOutcome};
 pub use ledger::{DeviceFacts, Ledger, NoRoom, ProcessUse};
 pub use options::{Options, PhaseLimits};

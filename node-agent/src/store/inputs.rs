@@ -1,13 +1,17 @@
 //! Everything a child needs, on this machine's disk.
 
 use super::captures::Captures;
-use super::{checkpoints, kept, reading, verify};
+use super::{checkpoints, kept, reading, verify, writing};
 use crate::workdir::Layout;
 use agent_core::{Event, Inputs, Problem, RunId};
 use artifacts::run::{fetch_files, get_manifest};
-use artifacts::{Cache, Store};
+use artifacts::{ArtifactError, Cache, Store};
 use common::messages::JobOffer;
+use common::registry::attempt_prefix;
 use std::collections::BTreeMap;
+
+/// First object of every attempt.
+const STARTED: &str = "started";
 
 /// Captures (checked against the plan's digest), the parents' files (checked against their committed manifests),
 /// and the newest whole checkpoint; or, in place of all that, what an earlier attempt finished on this machine.
@@ -21,12 +25,20 @@ pub async fn fetch(
     let (here, at) = (layout.clone(), run);
     // A search that breaks finds nothing.
     if let Ok(Some(result)) = tokio::task::spawn_blocking(move || kept::find(&here, &at)).await {
+        // What it uploads next says the same, should this not go through.
+        let _ = begin(store, &run).await;
         return Event::FoundFinished { run, result };
     }
     match inputs(store, layout, parents_max_bytes, &run, offer).await {
         Ok(inputs) => Event::Fetched { run, inputs },
         Err(problem) => Event::FetchFailed { run, problem },
     }
+}
+
+/// A bus that has lost its memory is told by this object that the number of the attempt was used.
+async fn begin(store: &Store, run: &RunId) -> Result<(), ArtifactError> {
+    let started = format!("{}/{STARTED}", attempt_prefix(&run.key, run.attempt));
+    store.put(&started, run.attempt.to_string()).await
 }
 
 async fn inputs(
@@ -37,6 +49,7 @@ async fn inputs(
     offer: &JobOffer,
 ) -> Result<Inputs, Problem> {
     let scratch = layout.scratch(run);
+    begin(store, run).await.map_err(writing)?;
     let captures_dir = Captures::of(offer, layout).bring().await?;
     let cache = Cache::new(layout.objects(), parents_max_bytes);
     let mut parents = BTreeMap::new();

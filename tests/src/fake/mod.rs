@@ -18,7 +18,7 @@ use script::{Fault, Script};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use work::Model;
 
 /// Asked to stop, with or without a checkpoint.
@@ -31,6 +31,7 @@ struct Exit(i32);
 
 /// Reads `Start` from stdin, works, answers on stdout; the exit code of the process is returned.
 pub fn main() -> i32 {
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut stdin = std::io::stdin();
     let start = match read_frame::<ToTrainer>(&mut stdin) {
         Ok(ToTrainer::Start(start)) => start,
@@ -58,6 +59,9 @@ pub fn main() -> i32 {
             return exit_code::FAILED;
         }
     };
+    if let Err(error) = trainer.script.note_start(&trainer.start, started) {
+        eprintln!("fake-trainer: its start is not noted: {error}");
+    }
     match trainer.run() {
         Ok(()) => exit_code::DONE,
         Err(Exit(code)) => code,

@@ -9,6 +9,8 @@ use common::ids::{Attempt, Phase};
 use common::trainer_protocol::Start;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// Name of the variable that holds a script.
 pub const SCRIPT_VARIABLE: &str = "FAKE_TRAINER";
@@ -25,6 +27,9 @@ pub struct Script {
     /// Names below `out`; empty = the file that the real phase is known for, and its reports.
     pub outputs: Vec<String>,
     pub output_bytes: usize,
+    /// Folder that gets one file for each start, `<dataset>.<phase>.<attempt>`, with the time of it in
+    /// nanoseconds since the epoch.
+    pub note_starts_in: Option<PathBuf>,
     /// By number of the attempt.
     pub faults: BTreeMap<u32, Fault>,
     /// Of every attempt that `faults` does not name.
@@ -64,6 +69,7 @@ impl Default for Script {
             checkpoint: true,
             outputs: Vec::new(),
             output_bytes: 256,
+            note_starts_in: None,
             faults: BTreeMap::new(),
             fault: Fault::default(),
         }
@@ -80,6 +86,16 @@ impl Script {
             Ok(text) => serde_json::from_str(&text).map_err(|e| format!("{SCRIPT_VARIABLE}: {e}")),
             Err(_) => Ok(Script::default()),
         }
+    }
+
+    /// `at` is the time since the epoch.
+    pub fn note_start(&self, start: &Start, at: Duration) -> std::io::Result<()> {
+        let Some(folder) = &self.note_starts_in else { return Ok(()) };
+        let name = format!("{}.{}.{}", start.dataset, start.phase, start.attempt.0);
+        // Whole at once for whoever waits for it.
+        let unfinished = folder.join(format!(".{name}"));
+        std::fs::write(&unfinished, at.as_nanos().to_string())?;
+        std::fs::rename(unfinished, folder.join(name))
     }
 
     pub fn fault_of(&self, attempt: Attempt) -> Fault {

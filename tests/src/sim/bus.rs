@@ -81,6 +81,10 @@ pub struct Bus {
     pub slots: BTreeMap<JobKey, SlotEntry>,
     pub registry: BTreeMap<JobName, (Revision, Arc<RegistryEntry>)>,
     pub offers: Offers,
+    /// How often a bucket has lost something.
+    pub losses: u32,
+    /// The bucket of slots has lost writes at some time.
+    pub has_lost_slots: bool,
     revision: u64,
     down_until: u64,
     outages: Vec<(u64, u64)>,

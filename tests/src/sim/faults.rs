@@ -3,7 +3,7 @@
 use super::World;
 use super::queue::{Actor, Ev, Msg};
 use super::rng::Rng;
-use super::{agent, coordinator};
+use super::{agent, coordinator, losses};
 
 /// Faults of single operations; which of them a seed has.
 #[derive(Debug, Clone, Default)]
@@ -41,9 +41,12 @@ enum Kind {
     Stutter,
     StoreDown,
     Foreign,
+    LoseSlots,
+    LoseNewestSlots,
+    LoseRegistry,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 15] = [
     Kind::CrashCoordinator,
     Kind::PauseCoordinator,
     Kind::CutCoordinator,
@@ -56,6 +59,9 @@ const KINDS: [Kind; 12] = [
     Kind::Stutter,
     Kind::StoreDown,
     Kind::Foreign,
+    Kind::LoseSlots,
+    Kind::LoseNewestSlots,
+    Kind::LoseRegistry,
 ];
 
 #[derive(Debug, Clone)]
@@ -93,6 +99,17 @@ pub enum Fault {
     },
     StoreDown {
         for_ms: u64,
+    },
+    /// The bucket of slots comes back without what was written in the last `newest_ms`.
+    LoseSlots {
+        newest_ms: u64,
+    },
+    /// The bucket of results in use comes back empty.
+    LoseRegistry,
+    /// A coordinator loads everything again.
+    Reload {
+        coordinator: usize,
+        life: u32,
     },
     /// Foreign processes take or give back memory of a device.
     Foreign {
@@ -152,6 +169,9 @@ impl Menu {
                         Kind::Cordon => Fault::Cordon { node, for_ms: rng.range(1_000, 40_000) },
                         Kind::BusDown => Fault::BusDown { for_ms: rng.range(9_000, 45_000) },
                         Kind::Stutter => Fault::BusDown { for_ms: rng.range(200, 5_000) },
+                        Kind::LoseSlots => Fault::LoseSlots { newest_ms: u64::MAX },
+                        Kind::LoseNewestSlots => Fault::LoseSlots { newest_ms: rng.range(100, 20_000) },
+                        Kind::LoseRegistry => Fault::LoseRegistry,
                         Kind::StoreDown => Fault::StoreDown { for_ms: rng.range(1_000, 40_000) },
                         Kind::Foreign => Fault::Foreign {
                             node,
@@ -194,6 +214,9 @@ pub fn happen(w: &mut World, fault: Fault) {
             w.tell(for_ms, Actor::Node(node), life, Msg::Agent(Box::new(agent_core::Event::Cordon(None))));
         }
         Fault::BusDown { for_ms } => w.bus.go_down(w.now, for_ms),
+        Fault::LoseSlots { newest_ms } => losses::slots(w, newest_ms),
+        Fault::LoseRegistry => losses::registry(w),
+        Fault::Reload { coordinator, life } => losses::reload(w, coordinator, life),
         Fault::StoreDown { for_ms } => w.store.down_until = w.store.down_until.max(w.now + for_ms),
         Fault::Foreign { node, device, used_permille } => {
             let devices = &mut w.nodes[node].devices;

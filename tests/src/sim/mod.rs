@@ -7,7 +7,7 @@
 //! | module | plays |
 //! |--|--|
 //! | [`rng`], [`queue`], [`gate`] | chance, time, and what stands between an actor and the world |
-//! | [`scenario`], [`faults`] | what a seed means; the fault menu |
+//! | [`scenario`], [`faults`], [`losses`] | what a seed means; the fault menu; what the bus forgets |
 //! | [`bus`], [`offers`], [`store`] | NATS and the object store |
 //! | [`coordinator`] | `coord serve`: core, loop, interpreter |
 //! | [`agent`] | `node-agent`: core, loop, interpreter, devices, trainer children |
@@ -23,6 +23,7 @@ pub mod checks;
 pub mod coordinator;
 pub mod faults;
 pub mod gate;
+pub mod losses;
 pub mod mutant;
 pub mod offers;
 pub mod queue;

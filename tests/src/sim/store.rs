@@ -3,11 +3,15 @@
 use common::digest::Digest;
 use common::ids::Attempt;
 use common::job_key::JobKey;
+use common::registry::CommittedRef;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub struct Store {
     pub down_until: u64,
+    /// Newest attempt of a key that has left its first object.
+    begun: BTreeMap<JobKey, Attempt>,
+    markers: BTreeMap<JobKey, CommittedRef>,
     manifests: BTreeMap<(JobKey, Attempt), Stored>,
     /// Epoch of the newest whole checkpoint of a key.
     pub checkpoints: BTreeMap<JobKey, u32>,
@@ -23,6 +27,20 @@ struct Stored {
 impl Store {
     pub fn is_up(&self, now: u64) -> bool {
         now >= self.down_until
+    }
+
+    /// What a coordinator reads before it offers: the committed result, or the newest attempt that was begun.
+    pub fn known(&self, key: &JobKey) -> (Option<&CommittedRef>, Option<Attempt>) {
+        (self.markers.get(key), self.begun.get(key).copied())
+    }
+
+    pub fn begin(&mut self, key: JobKey, attempt: Attempt) {
+        let newest = self.begun.entry(key).or_insert(attempt);
+        *newest = attempt.max(*newest);
+    }
+
+    pub fn mark(&mut self, committed: &CommittedRef) {
+        self.markers.insert(committed.key, committed.clone());
     }
 
     pub fn put(&mut self, key: JobKey, attempt: Attempt, manifest: Digest, whole: bool) {

@@ -107,6 +107,11 @@ impl Kv for MemoryKv {
         &self.bucket
     }
 
+    /// Always the same: memory loses nothing while the process lives.
+    async fn created(&self) -> Result<String> {
+        self.with(|_| Ok("memory".to_owned()))
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Entry>> {
         check_key(key)?;
         self.with(|bucket| Ok(bucket.entry(key)))

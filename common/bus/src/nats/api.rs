@@ -229,10 +229,12 @@ pub(super) fn publish_error(what: String, error: &async_nats::client::PublishErr
 /// An error of JetStream that needs no special care: gone or being elected, passing, or final.
 pub(super) fn refused(what: String, stream: &str, error: &JsError) -> BusError {
     const PASSING: usize = 503;
+    const DUPLICATE_IN_PROCESS: ErrorCode = ErrorCode(10158);
     if error.error_code() == ErrorCode::STREAM_NOT_FOUND {
         return BusError::StreamNotFound { stream: stream.to_owned() };
     }
-    if error.code() == PASSING {
+    // Somebody else stores the same message at this very moment; asked again, it is known as a duplicate.
+    if error.code() == PASSING || error.error_code() == DUPLICATE_IN_PROCESS {
         return BusError::Unavailable { what, detail: error.to_string() };
     }
     BusError::Refused { what, detail: error.to_string() }

@@ -59,6 +59,7 @@ pub(super) async fn connect(options: NatsOptions) -> Result<Link> {
         })
     });
     let addresses = addresses.collect::<Result<Vec<_>>>()?;
+    let named_servers = addresses.len();
     let (ups, connected) = watch::channel(0);
     let settings = settings(&options, ups).await?;
 
@@ -75,7 +76,7 @@ pub(super) async fn connect(options: NatsOptions) -> Result<Link> {
         return Err(BusError::ServerTooOld { url, found, wanted: MINIMUM_VERSION.to_string() });
     }
     let context = jetstream::ContextBuilder::new().timeout(options.timeout).build(client.clone());
-    let link = Link { client, context, url, timeout: options.timeout, connected };
+    let link = Link { client, context, url, named_servers, timeout: options.timeout, connected };
     link.account().await?;
     Ok(link)
 }

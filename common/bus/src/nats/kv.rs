@@ -182,6 +182,10 @@ impl Kv for NatsKv {
         &self.bucket.name
     }
 
+    async fn created(&self) -> Result<String> {
+        Ok(self.link.stream_info(&self.bucket.stream).await?.created.unix_timestamp_nanos().to_string())
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Entry>> {
         check_key(key)?;
         let last = self.last(key).await?;

@@ -40,11 +40,21 @@ struct Link {
     client: Client,
     context: jetstream::Context,
     url: String,
+    /// Addresses that the URL names.
+    named_servers: usize,
     /// Bound of every call that does not bring its own.
     timeout: Duration,
     /// Counts how often the connection came up. Consumers are looked at again at each change, since a
     /// restarted server has forgotten those it kept in memory.
     connected: Receiver<u64>,
+}
+
+impl Link {
+    /// Servers of the cluster as far as a client can know them: those that make themselves known, or, where
+    /// they are told not to (`no_advertise`, as behind a load balancer), those that were named to us.
+    fn known_servers(&self) -> usize {
+        self.client.server_info().connect_urls.len().max(self.named_servers)
+    }
 }
 
 impl NatsBus {
@@ -132,7 +142,7 @@ impl Bus for NatsBus {
         self.link.account().await?;
         let rtt = start.elapsed();
         let info = self.link.client.server_info();
-        let cluster_size = if info.cluster.is_some() { info.connect_urls.len().max(1) } else { 1 };
+        let cluster_size = if info.cluster.is_some() { self.link.known_servers() } else { 1 };
         Ok(BusInfo { server_version: info.version, cluster_size, rtt })
     }
 

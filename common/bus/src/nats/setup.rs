@@ -99,10 +99,23 @@ async fn update(link: &Link, found: Info, wanted: Config, replicas: Option<usize
     if config == found.config {
         return Ok(());
     }
+    if config.num_replicas > found.config.num_replicas {
+        let (had, gets) = (found.config.num_replicas, config.num_replicas);
+        tracing::warn!(
+            stream = config.name,
+            had,
+            gets,
+            "fewer copies than the cluster can hold: more are made"
+        );
+    }
     match call(link, "UPDATE", &config).await? {
         Ok(_) => Ok(()),
         Err(error) if replicas.is_none() && cannot_replicate(link, error.error_code()) => {
             config.num_replicas = found.config.num_replicas;
+            tracing::warn!(
+                stream = config.name, copies = config.num_replicas, %error,
+                "the loss of one server can lose it: more copies can not be made now"
+            );
             call(link, "UPDATE", &config).await?.map(drop).map_err(|e| failed(&config.name, &e))
         }
         Err(error) => Err(failed(&config.name, &error)),
@@ -128,7 +141,6 @@ fn desired_replicas(link: &Link) -> usize {
 /// Whether one copy is the right answer to a refused three. In a cluster that has three servers, of which one
 /// is down now, it is not: a single copy would stay behind; the caller tries again.
 fn cannot_replicate(link: &Link, code: ErrorCode) -> bool {
-    let known_servers = link.client.server_info().connect_urls.len();
     let no_room = [ErrorCode::CLUSTER_NO_PEERS, ErrorCode::INSUFFICIENT_RESOURCES].contains(&code);
-    code == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED || (no_room && known_servers < CLUSTER_REPLICAS)
+    code == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED || (no_room && link.known_servers() < CLUSTER_REPLICAS)
 }

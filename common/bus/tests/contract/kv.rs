@@ -23,6 +23,15 @@ pub async fn create_refuses_what_exists_and_accepts_what_was_deleted(bus: Shared
     assert_eq!(kv.get("a.b").await.unwrap().unwrap().value, Bytes::from("3"));
 }
 
+pub async fn a_bucket_tells_when_it_was_made(bus: SharedBus) {
+    let kv = bus.kv(BUCKET_SLOTS);
+    let made = kv.created().await.unwrap();
+    kv.put("k", "1".into()).await.unwrap();
+    bus.ensure(&bus::BusLayout::default()).await.unwrap();
+    assert_eq!(kv.created().await, Ok(made), "writes and a second set-up are not another life");
+    assert!(matches!(bus.kv("none").created().await, Err(BusError::StreamNotFound { .. })));
+}
+
 pub async fn update_needs_the_revision_in_force(bus: SharedBus) {
     let kv = bus.kv(BUCKET_SLOTS);
     let first = kv.create("k", "1".into()).await.unwrap();

@@ -3,19 +3,27 @@
 use super::OpenJob;
 use crate::effect::{Effect, Note, NoteKind};
 use crate::index::because_to_fence;
-use crate::state::State;
+use crate::state::{SlotSeen, State};
 use crate::transition::{self, Ended};
 use common::chain::ChainRecord;
-use common::ids::{ChainId, JobId};
+use common::ids::{Attempt, ChainId, JobId};
 use common::job_key::JobKey;
 use common::slot::{Cause, Slot, SlotState};
 use common::units::Millis;
 
 /// The record after the open attempt ended without a result.
 pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(ChainRecord, Vec<Note>)> {
-    let seen = state.slots.get(&job.key)?;
+    let seen = state.slots.get(&job.key);
+    if let Some(used) = used_unseen(state, job, seen) {
+        return transition::raise_attempt(&job.chain.record, job.phase, used.next());
+    }
+    let seen = seen?;
     let slot = &seen.slot;
     let other_plan = slot.job.plan != job.chain.record.id.plan;
+    if slot.attempt > job.attempt && !other_plan && is_taken(&slot.state) {
+        // Records come before their offers: this one has lost its newest writes, and the attempt is ours.
+        return transition::raise_attempt(&job.chain.record, job.phase, slot.attempt);
+    }
     if slot.attempt > job.attempt || (slot.attempt == job.attempt && other_plan) {
         // Numbers of a key never repeat, not even over plans: an old holder must not pass for a new one.
         return transition::raise_attempt(&job.chain.record, job.phase, slot.attempt.next());
@@ -38,6 +46,19 @@ pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(Ch
         SlotState::Closed { .. } => transition::raise_attempt(record, job.phase, slot.attempt.next()),
         _ => None,
     }
+}
+
+/// An attempt, this one or a later one, that has left something in the store though its slot says that nobody
+/// runs it: the bus has lost the slot's newest writes. A number that was used is not offered again.
+fn used_unseen(state: &State, job: &OpenJob<'_>, seen: Option<&SlotSeen>) -> Option<Attempt> {
+    let used = state.used.get(&job.key).copied().filter(|used| *used >= job.attempt)?;
+    let runs = seen.is_some_and(|s| s.slot.attempt >= job.attempt && is_taken(&s.slot.state));
+    (!runs).then_some(used)
+}
+
+/// Somebody took it: it runs, or has come to its end.
+fn is_taken(state: &SlotState) -> bool {
+    matches!(state, SlotState::Held { .. } | SlotState::Finished { .. } | SlotState::Failed { .. })
 }
 
 /// Closes slots whose holder has no business any more. The holder notices at its next renewal.

@@ -18,7 +18,8 @@ pub(super) fn offers(state: &State, now: Millis, waiting: &[OpenJob<'_>]) -> Vec
             Standing::Taken => {}
             Standing::Say => effects.extend(publish(state, job, slot)),
             Standing::Free => {
-                if now.since(job.chain.seen_at) >= job.backoff {
+                let rested = now.since(job.chain.seen_at) >= job.backoff;
+                if rested && state.holder_heard(&job.key, job.attempt, now).is_none() {
                     unplaced.push(*job);
                 }
             }

@@ -2,6 +2,7 @@
 
 use super::ending;
 use crate::attempt::{AttemptState, Claim, Run, Saves, Take, Verdict};
+use crate::effect::ABSENT;
 use crate::event::{Change, Changed, ReadOutcome, Refused, WriteOutcome};
 use crate::fence::{self, Standing};
 use crate::options::Options;
@@ -37,7 +38,7 @@ pub(super) fn read(
     for id in ids {
         changed.add(match &outcome {
             ReadOutcome::Unavailable { .. } => postpone(state, now, id),
-            ReadOutcome::Absent => give_up(state, now, id, "the slot is gone".to_owned()),
+            ReadOutcome::Absent => absent(state, now, id),
             ReadOutcome::Found { revision, slot } => found(state, now, id, *revision, slot),
         });
     }
@@ -56,6 +57,19 @@ fn postpone(state: &mut State, now: Millis, id: RunId) -> Changed {
         claim.read_at = Some(again);
     }
     Changed::nothing()
+}
+
+/// Slots are never deleted: one that is gone was lost by the bus. An attempt at hand makes its slot anew, if
+/// nobody else did; a mere offer is made again by the coordinator.
+fn absent(state: &mut State, now: Millis, id: RunId) -> Changed {
+    let Some(run) = state.runs.get(&id) else { return Changed::nothing() };
+    if run.state.claim().is_none() {
+        return give_up(state, now, id, "the slot is gone".to_owned());
+    }
+    let mut changed = resume_claim(state, now, id, ABSENT, None);
+    let message = "the bus has lost its slot, which is written anew".to_owned();
+    changed.add(Changed::one(Change::Trouble { run: id, message }));
+    changed
 }
 
 /// The slot is not ours to work for.
@@ -90,7 +104,7 @@ fn found(state: &mut State, now: Millis, id: RunId, revision: Revision, slot: &S
         return match standing {
             Standing::Lost { to } => give_up(state, now, id, to),
             Standing::Told => told(state, id),
-            Standing::Offered => resume_claim(state, now, id, revision, None),
+            Standing::Offered | Standing::Behind { .. } => resume_claim(state, now, id, revision, None),
             Standing::Held { beat } => resume_claim(state, now, id, revision, Some(beat)),
         };
     }
@@ -101,6 +115,7 @@ fn found(state: &mut State, now: Millis, id: RunId, revision: Revision, slot: &S
         Standing::Offered => admit(state, now, id, revision),
         Standing::Held { beat } => adopt(state, now, id, revision, beat),
         Standing::Told => drop_offer(state, id, "it is told already".to_owned()),
+        Standing::Behind { to } => drop_offer(state, id, to),
         Standing::Lost { to } => drop_offer(state, id, to),
     }
 }

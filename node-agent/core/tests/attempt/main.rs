@@ -4,10 +4,12 @@
 //! |--|--|
 //! | `support` | a bus with compare-and-swap, and the other hands |
 //! | `way` | taking, renewing, checkpoints, the result |
-//! | `faults` | bad ends, lost slots, restart, shutdown |
+//! | `faults` | bad ends, fences, restart, shutdown |
+//! | `losses` | what the bus forgets |
 //! | `random` | any order of facts |
 
 mod faults;
+mod losses;
 mod random;
 mod store;
 mod support;

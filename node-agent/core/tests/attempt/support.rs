@@ -1,8 +1,8 @@
 //! A world for the core: a bus with compare-and-swap, and hands that perform what a test lets them.
 
 use agent_core::{
-    AttemptState, Change, Changed, ChildExit, DeviceFacts, Effect, Event, FinishedChild, Inputs, Options,
-    ReadOutcome, RunId, State, WriteOutcome, apply, due, invariants,
+    ABSENT, AttemptState, Change, Changed, ChildExit, DeviceFacts, Effect, Event, FinishedChild, Inputs,
+    Options, ReadOutcome, RunId, State, WriteOutcome, apply, due, invariants,
 };
 use common::config::Config;
 use common::digest::Digest;
@@ -182,7 +182,7 @@ impl World {
         if self.away {
             return unavailable;
         }
-        if self.slots.get(&key).map(|(revision, _)| *revision) != Some(expected) {
+        if self.slots.get(&key).map_or(ABSENT, |(revision, _)| *revision) != expected {
             return WriteOutcome::Conflict;
         }
         self.revision += 1;

@@ -6,7 +6,7 @@ use super::{machine, tell, trainer};
 use crate::sim::checks::writes;
 use crate::sim::{Mutant, World};
 use agent_core::{
-    ChildExit, Effect, Event, Inputs, LocalCheckpoint, Nature, Problem, ReadOutcome, RunId, SavedRun,
+    ABSENT, ChildExit, Effect, Event, Inputs, LocalCheckpoint, Nature, Problem, ReadOutcome, RunId, SavedRun,
     WriteOutcome,
 };
 use common::digest::Digest;
@@ -70,7 +70,8 @@ pub fn begin(w: &mut World, n: usize, flight: String, effect: Effect) {
     match effect {
         Effect::ReadSlot { key } => ask(w, n, flight, Work::Read { key }, Op::GetSlot(key)),
         Effect::WriteSlot { key, expected, slot } => {
-            let op = Op::PutSlot { key, slot: slot.as_ref().clone(), expected: Some(expected) };
+            let over = (expected != ABSENT).then_some(expected);
+            let op = Op::PutSlot { key, slot: slot.as_ref().clone(), expected: over };
             ask(w, n, flight, Work::Write { key, slot, expected }, op);
         }
         Effect::Fetch { run, offer } => later(w, n, store_ms, flight, Work::Fetch { run, offer }),
@@ -205,7 +206,10 @@ pub fn on_done(w: &mut World, n: usize, token: u64) {
         }
         Work::Fetch { run, .. } if !up => Event::FetchFailed { run, problem: down(run) },
         Work::Fetch { run, offer } => match fetch(w, &offer) {
-            Ok(inputs) => Event::Fetched { run, inputs },
+            Ok(inputs) => {
+                w.store.begin(run.key, run.attempt);
+                Event::Fetched { run, inputs }
+            }
             Err(message) => {
                 let problem = Problem { nature: Nature::Final, cause: Cause::Infrastructure, message };
                 Event::FetchFailed { run, problem }

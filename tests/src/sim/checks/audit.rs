@@ -79,9 +79,16 @@ fn restart(w: &mut World, c: usize) {
     old.chains.values_mut().for_each(|s| s.seen_at = now);
     old.slots.values_mut().for_each(|s| s.seen_at = now);
     old.published.clear();
+    old.used.clear();
+    let told = old.committed.iter().filter(|(key, result)| w.store.known(key).0 == Some(*result));
+    fresh.committed.extend(told.map(|(key, result)| (*key, result.clone())));
     old.verified.clear();
     old.declined.clear();
     fresh.declined.clear();
+    for seen in old.nodes.values() {
+        let _ = apply(&mut fresh, seen.heard_at, Event::Beat { beat: Box::new(seen.beat.clone()) });
+    }
+    // Heard in another order than here, some may have been forgotten.
     fresh.nodes = old.nodes.clone();
     let (ours, theirs) = (due(&old, now), due(&fresh, now));
     if ours != theirs {

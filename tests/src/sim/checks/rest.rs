@@ -51,7 +51,9 @@ fn unrest(w: &World) -> impl Iterator<Item = String> + '_ {
         let due = state.map(|s| coordinator_core::due(s, coordinator::now(w, c)));
         format!("coordinator {c} has something to do: {due:?}")
     });
-    admin.into_iter().chain(missing).chain(open).chain(held).chain(agents).chain(coordinators)
+    let behind = w.coordinators.iter().filter(|c| c.losses_seen != w.bus.losses);
+    let behind = behind.map(|_| "a coordinator has not noticed a loss yet".to_owned());
+    admin.into_iter().chain(behind).chain(missing).chain(open).chain(held).chain(agents).chain(coordinators)
 }
 
 pub fn check(w: &mut World) {

@@ -46,6 +46,8 @@ pub struct Coordinator {
     /// When the loop last turned.
     turned_at: u64,
     said: BTreeSet<String>,
+    /// Losses of the bus before it loaded its state.
+    pub losses_seen: u32,
 }
 
 pub fn options() -> Options {
@@ -65,6 +67,7 @@ pub fn start(w: &mut World, c: usize) {
     *us = Coordinator { life, gate, clock_base, buckets_left: BUCKETS, ..Coordinator::default() };
     us.state = Some(State::new(options()));
     us.turned_at = w.now;
+    us.losses_seen = w.bus.losses;
     let actor = Actor::Coordinator(c);
     for which in 0..BUCKETS {
         let delay = w.rng.range(5, 800);

@@ -9,7 +9,7 @@ use crate::sim::queue::{Actor, Msg};
 use common::chain::JobState;
 use common::ids::{ChainId, Revision};
 use common::job_key::JobKey;
-use common::slot::Slot;
+use common::slot::{Slot, SlotState};
 use coordinator_core::effect::NoteKind;
 use coordinator_core::state::Verified;
 use coordinator_core::{Effect, EffectKey, Event};
@@ -40,7 +40,9 @@ pub fn begin(w: &mut World, c: usize, key: EffectKey, effect: Effect) {
         Effect::WriteChain { guard: Some((key, _)), .. } if w.mutant != Some(Mutant::NoGuard) => Some(*key),
         _ => None,
     };
-    let in_store = matches!(effect, Effect::Verify { .. });
+    let offers =
+        matches!(&effect, Effect::WriteSlot { slot, .. } if matches!(slot.state, SlotState::Offered { .. }));
+    let in_store = offers || matches!(effect, Effect::Verify { .. } | Effect::Publish { .. });
     let task = Task { key, effect, step: Step::Write };
     if let Some(slot) = guard {
         go_on(w, c, Task { step: Step::Guard, ..task }, Op::GetSlot(slot));
@@ -202,6 +204,28 @@ pub fn on_stored(w: &mut World, c: usize, token: u64) {
             };
             let fact = Event::Verified { key: *key, attempt: *attempt, outcome };
             finished(w, c, task.key, vec![fact]);
+        }
+        _ if !up => finished(w, c, task.key, Vec::new()),
+        Effect::WriteSlot { key, slot, .. } => match w.store.known(key) {
+            (Some(committed), _) => {
+                let committed = committed.clone();
+                w.history.mark("a lost commit was found in the store");
+                finished(w, c, task.key, vec![Event::ResultFound { committed }]);
+            }
+            (None, Some(attempt)) if attempt >= slot.attempt => {
+                w.history.mark("a used number was found in the store");
+                let fact = Event::AttemptUsed { key: *key, attempt };
+                finished(w, c, task.key, vec![fact]);
+            }
+            _ => {
+                let judged_at = w.now;
+                write(w, c, Task { step: Step::Write, ..task }, judged_at);
+            }
+        },
+        Effect::Publish { entry, .. } => {
+            w.store.mark(&entry.committed);
+            let judged_at = w.now;
+            write(w, c, Task { step: Step::Write, ..task }, judged_at);
         }
         _ => finished(w, c, task.key, Vec::new()),
     }
