@@ -22,7 +22,7 @@ use build::{Built, Counter, Source};
 
 /// Version of the mathematics here. Raised whenever the same captures and settings give other graphs, so that no
 /// prepared graphs of an older program are taken for ours.
-pub const CODE_VERSION: u32 = 1;
+pub const CODE_VERSION: u32 = 2;
 
 /// What to do with training captures that are copies of each other (train_01 lies in train_02 once more).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +103,9 @@ pub struct PrepareReport {
     pub train_attack_windows: u64,
     pub val_windows: u64,
     pub val_attack_windows: u64,
+    /// How many of the training and of the validation windows are from varied copies: the last ones of each set.
+    pub train_varied_windows: u64,
+    pub val_varied_windows: u64,
     /// Training windows in neither part.
     pub unused_windows: u64,
     pub captures: Vec<CaptureReport>,
@@ -130,6 +133,13 @@ pub struct Prepared {
     /// Test folder -> its graphs, captures in order of name.
     pub tests: BTreeMap<String, GraphSet>,
     pub report: PrepareReport,
+}
+
+impl Prepared {
+    /// Number of validation windows as they were captured: the first of `val`, before those of varied copies.
+    pub fn val_real(&self) -> usize {
+        self.val.len().saturating_sub(self.report.val_varied_windows as usize)
+    }
 }
 
 /// Prepares a dataset, or takes it from the cache.
@@ -204,6 +214,7 @@ fn prepare_anew(
     let added = varied::build(&source, &training, &all, &parts, with_edges)?;
     train.append(&added.train)?;
     val.append(&added.val)?;
+    let (train_varied, val_varied) = (added.train.len() as u64, added.val.len() as u64);
     drop((all, added));
 
     let test_files: Vec<&CaptureFile> = layout.tests.values().flatten().collect();
@@ -236,6 +247,8 @@ fn prepare_anew(
         train_attack_windows: train.attack_count() as u64,
         val_windows: val.len() as u64,
         val_attack_windows: val.attack_count() as u64,
+        train_varied_windows: train_varied,
+        val_varied_windows: val_varied,
         unused_windows: parts.unused.len() as u64,
         captures,
         warnings,

@@ -292,6 +292,8 @@ fn with_a_profile_roles_are_the_vocabulary_and_varied_windows_are_added_to_both_
         (before.len()..after.len()).map(|g| after.label[g]).collect::<Vec<u8>>()
     };
     let (train, val) = (added(|p| &p.train), added(|p| &p.val));
+    assert_eq!((with.val_real(), without.val_real()), (without.val.len(), without.val.len()));
+    assert_eq!(with.report.train_varied_windows, train.len() as u64);
     assert!(train.len() > val.len() && !val.is_empty(), "{} and {}", train.len(), val.len());
     assert!(train.iter().chain(&val).any(|&label| label == 1));
     let one_thread = PrepareTuning { threads: 1, ..PrepareTuning::default() };

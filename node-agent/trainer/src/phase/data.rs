@@ -136,9 +136,45 @@ pub fn truth(set: &GraphSet) -> Vec<Truth> {
     set.capture.iter().zip(&set.label).map(|(capture, &label)| known(capture).then_some(label)).collect()
 }
 
-/// What thresholds are chosen on and combiners compared by: validation, or training where there is no
-/// validation window. With the name that its figures go by in reports.
+/// What thresholds are chosen on and combiners compared by.
+pub struct Calibration<'a> {
+    /// The name that its figures go by in reports.
+    pub name: &'static str,
+    pub set: &'a GraphSet,
+    /// Thresholds are chosen on the first so many of its windows.
+    pub windows: usize,
+}
+
+/// Validation, or training where there is no validation window.
+///
+/// Thresholds are for traffic as it is captured: varied copies teach what an attack may look like, but in some of
+/// their windows there is next to nothing to see, and a threshold that should sort those out as well would fit the
+/// vehicles of training only. They count where the captured windows alone are of one class.
 #[must_use]
-pub fn calibration(prepared: &Prepared) -> (&'static str, &GraphSet) {
-    if prepared.val.is_empty() { (TRAINING, &prepared.train) } else { (VALIDATION, &prepared.val) }
+pub fn calibration(prepared: &Prepared) -> Calibration<'_> {
+    let (name, set, captured) = if prepared.val.is_empty() {
+        (TRAINING, &prepared.train, prepared.train.len())
+    } else {
+        (VALIDATION, &prepared.val, prepared.val_real())
+    };
+    Calibration { name, set, windows: windows_for_threshold(&truth(set), captured) }
+}
+
+/// On how many of the windows thresholds are chosen: the `captured` ones, which come first, if they are of both
+/// classes; else all.
+pub fn windows_for_threshold(truth: &[Truth], captured: usize) -> usize {
+    let has = |label| truth[..captured].contains(&Some(label));
+    if has(0) && has(1) { captured } else { truth.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::windows_for_threshold;
+
+    #[test]
+    fn thresholds_are_for_captured_windows_unless_they_are_of_one_class() {
+        let truth = [Some(0), None, Some(1), Some(0), Some(1)];
+        let windows = [5, 3, 2, 0].map(|captured| windows_for_threshold(&truth, captured));
+        assert_eq!(windows, [5, 3, 5, 5]);
+    }
 }

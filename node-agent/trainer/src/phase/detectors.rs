@@ -239,13 +239,14 @@ fn judge(
     rule: ThresholdRule,
     mut scores: impl FnMut(&GraphSet) -> Result<Vec<f32>, PhaseError>,
 ) -> Result<ModelReport, PhaseError> {
-    let (name, calibration) = data::calibration(prepared);
-    let of_calibration = scores(calibration)?;
-    let truth = data::truth(calibration);
-    let known = ByTruth::of(&of_calibration, &truth)?;
+    let calibration = data::calibration(prepared);
+    let scored = scores(calibration.set)?;
+    let truth = data::truth(calibration.set);
+    let windows = calibration.windows;
+    let known = ByTruth::of(&scored[..windows], &truth[..windows])?;
     let threshold = choose_threshold(&known.scored()?, rule)?;
-    let report = report_folder(&of_calibration, &truth, threshold.value)?;
-    let mut folders = BTreeMap::from([(name.to_owned(), report)]);
+    let report = report_folder(&scored, &truth, threshold.value)?;
+    let mut folders = BTreeMap::from([(calibration.name.to_owned(), report)]);
     for (folder, set) in &prepared.tests {
         let report = report_folder(&scores(set)?, &data::truth(set), threshold.value)?;
         folders.insert(folder.clone(), report);

@@ -68,6 +68,8 @@ struct AllStates {
     /// What the agent is validated with, and its name in reports.
     val: States,
     val_name: &'static str,
+    /// Thresholds are chosen on the first so many of `val`.
+    for_threshold: usize,
     tests: BTreeMap<String, States>,
 }
 
@@ -104,7 +106,8 @@ pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) ->
         Combiner::GatOnly,
         Combiner::VgaeOnly,
     ];
-    let report = judge(&combiners, states.val_name, &states.val, &states.tests, &semantic.threshold)?;
+    let val = (states.val_name, &states.val, states.for_threshold);
+    let report = judge(&combiners, val, &states.tests, &semantic.threshold)?;
     let file = FusionFile {
         schema: MODEL_SCHEMA,
         dataset: job.dataset.clone(),
@@ -143,7 +146,7 @@ fn all_states(
     };
     let train_pool = sample(&prepared.train, semantic.train_states_max, semantic.seed, "states.train");
     // Without a validation window the training states have to do: better a biased threshold than none.
-    let (val_name, val_set) = data::calibration(prepared);
+    let data::Calibration { name: val_name, set: val_set, windows } = data::calibration(prepared);
     let val_pool = sample(val_set, semantic.val_states_max, semantic.seed, "states.val");
     let train = raw(&prepared.train, &train_pool)?;
     let val = raw(val_set, &val_pool)?;
@@ -153,7 +156,9 @@ fn all_states(
         tests.insert(folder.clone(), scaling.apply(&raw(set, &data::everything(set))?, job.device));
     }
     let (train, val) = (scaling.apply(&train, job.device), scaling.apply(&val, job.device));
-    Ok(AllStates { scaling, train, val, val_name, tests })
+    let captured = val_pool.partition_point(|&graph| (graph as usize) < windows);
+    let for_threshold = data::windows_for_threshold(&val.truth, captured);
+    Ok(AllStates { scaling, train, val, val_name, for_threshold, tests })
 }
 
 /// At most `most` graphs of a set, ascending; a seeded sample beyond that.

@@ -61,15 +61,14 @@ pub struct FusionReport {
     pub best_on_validation: String,
 }
 
-/// Judges `combiners` (best first on a draw) on the states their thresholds are chosen on, which go by
-/// `name` in the report (`val`), and on every test folder, all windows of each.
+/// Judges `combiners` (best first on a draw) on validation states, which go by their name in the report, and on every
+/// test folder, all windows of each. Thresholds are chosen on the first so many validation states.
 ///
 /// # Errors
 /// `NoStates` for no labelled state to choose on; `Metrics` when scores are not finite.
 pub fn judge(
     combiners: &[Combiner<'_>],
-    name: &str,
-    val: &States,
+    (name, val, for_threshold): (&str, &States, usize),
     tests: &BTreeMap<String, States>,
     threshold: &ThresholdSemantic,
 ) -> Result<FusionReport, FusionError> {
@@ -80,7 +79,7 @@ pub fn judge(
     let mut best: Option<((f64, f64), &'static str)> = None;
     for combiner in combiners {
         let scores = combiner.scores(val)?;
-        let known = ByTruth::of(&scores, &val.truth)?;
+        let known = ByTruth::of(&scores[..for_threshold], &val.truth[..for_threshold])?;
         let chosen = choose_threshold(&known.scored()?, ThresholdRule::from(threshold))?;
         let on_val = report_folder(&scores, &val.truth, chosen.value)?;
         let merit = merit(&on_val);
@@ -131,7 +130,8 @@ mod tests {
             Combiner::WeightedAverage(WeightedAverage { gat_weight: 0.5 }),
             Combiner::VgaeOnly,
         ];
-        let report = judge(&combiners, "val", &val, &tests, &ThresholdSemantic::default()).unwrap();
+        let report =
+            judge(&combiners, ("val", &val, val.truth.len()), &tests, &ThresholdSemantic::default()).unwrap();
         assert_eq!(report.best_on_validation, "weighted_average");
         let model = &report.combiners["gat_only"];
         let FolderReport::Labelled(t01) = &model.folders["test_01"] else { panic!("labels were lost") };
@@ -146,15 +146,35 @@ mod tests {
         val.gat_margin = val.label_tensor();
         val.anomaly_margin = val.label_tensor();
         let combiners = [Combiner::VgaeOnly, Combiner::GatOnly];
-        let report = judge(&combiners, "val", &val, &tests, &ThresholdSemantic::default()).unwrap();
+        let report =
+            judge(&combiners, ("val", &val, val.truth.len()), &tests, &ThresholdSemantic::default()).unwrap();
         assert_eq!(report.best_on_validation, "vgae_only");
+    }
+
+    #[test]
+    fn thresholds_see_the_first_states_only() {
+        let (val, tests) = setting();
+        let combiners = [Combiner::GatOnly];
+        let half = val.truth.len() / 2;
+        let report = judge(&combiners, ("val", &val, half), &tests, &ThresholdSemantic::default()).unwrap();
+        let scores = combiners[0].scores(&val).unwrap();
+        let known = ByTruth::of(&scores[..half], &val.truth[..half]).unwrap();
+        let chosen = choose_threshold(&known.scored().unwrap(), ThresholdRule::BestF1).unwrap();
+        assert_eq!(report.combiners["gat_only"].threshold, chosen);
+        let FolderReport::Labelled(on_val) = &report.combiners["gat_only"].folders["val"] else { panic!() };
+        assert_eq!(on_val.n, val.truth.len() as u64);
     }
 
     #[test]
     fn validation_without_labels_is_refused() {
         let (mut val, tests) = setting();
         val.truth = vec![None; val.truth.len()];
-        let refused = judge(&[Combiner::GatOnly], "val", &val, &tests, &ThresholdSemantic::default());
+        let refused = judge(
+            &[Combiner::GatOnly],
+            ("val", &val, val.truth.len()),
+            &tests,
+            &ThresholdSemantic::default(),
+        );
         assert!(matches!(refused, Err(FusionError::NoStates(_))));
     }
 
