@@ -32,6 +32,9 @@ pub struct JobRecord {
     /// All of them, by cause: what the retry budgets are held against.
     pub retries: BTreeMap<Cause, u32>,
     pub expected_ms: u64,
+    /// Set by hand: not to be run until it is resumed, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
 }
 
 /// More past attempts than any retry budget allows by default; a record stays small.
@@ -45,6 +48,7 @@ pub const PAST_MAX: usize = 32;
 ///      |                                  `--' attempt + 1
 ///      |`--same result exists--> UpToDate
 ///      `--parent failed--> Skipped            (any but the last four) --cancel--> Cancelled
+///   Failed, Skipped, Cancelled --retry, by hand--> Blocked or Open
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,6 +146,7 @@ impl ChainRecord {
                 past: Vec::new(),
                 retries: BTreeMap::new(),
                 expected_ms: job.expected_ms,
+                paused: None,
             };
             jobs.insert(job.spec.name.phase, record);
         }

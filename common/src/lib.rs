@@ -24,6 +24,7 @@ pub mod job_key;
 pub mod logs;
 pub mod manifest;
 pub mod messages;
+pub mod node;
 pub mod plan;
 pub mod registry;
 pub mod slot;

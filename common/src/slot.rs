@@ -3,7 +3,7 @@
 //! ```text
 //!             coordinator                agent: takes it           agent: every third of the lease
 //!   (none) ---------------> Offered ---------------------> Held --------------------> Held (beat + 1)
-//!                           |  ^  \                         |  \
+//!                           |  ^  \                         |  \     (coordinator: Held with `yields`)
 //!           agent: no room  |  |   \ coordinator: lease ran |   \ agent: ended
 //!                           v  |    \ out, cancelled        |    v
 //!                        Declined    `------> Closed <------'    Finished | Failed | Yielded
@@ -38,13 +38,32 @@ pub enum SlotState {
     /// Agent: can not take it now.
     Declined { place: Place, reason: String },
     /// Agent: it runs here. A raised `beat` renews the lease.
-    Held { place: Place, incarnation: Incarnation, beat: u64, stage: Stage },
+    Held {
+        place: Place,
+        incarnation: Incarnation,
+        beat: u64,
+        stage: Stage,
+        /// Coordinator: make way. The holder keeps it in its renewals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        yields: Option<Yield>,
+        /// A whole checkpoint of this attempt lies in the store.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        checkpointed: bool,
+    },
     /// Agent: all files are in the store, the manifest was written last. A claim until it is verified.
     Finished { place: Place, manifest: Digest, duration_ms: u64 },
     /// Agent: this attempt is over without a result.
     Failed { place: Place, failure: Failure },
     /// Coordinator: nobody may run this attempt any more.
     Closed { because: String },
+}
+
+/// A request to save a checkpoint and give the device back: a drain, a pause, or a job of higher priority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Yield {
+    pub because: String,
+    /// From when the holder reads it until its child is killed.
+    pub grace_ms: u64,
 }
 
 /// Where an attempt runs and what it may use there.
@@ -62,6 +81,15 @@ pub struct Failure {
     pub message: String,
     /// A whole checkpoint of this attempt lies in the store.
     pub checkpointed: bool,
+    /// How long its trainer ran; `None` = none was started, so it says nothing about the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_ms: Option<u64>,
+}
+
+impl Failure {
+    pub fn new(cause: Cause, message: impl Into<String>) -> Failure {
+        Failure { cause, message: message.into(), checkpointed: false, trained_ms: None }
+    }
 }
 
 /// Whose fault it was; each has its own retry budget.
@@ -110,6 +138,11 @@ impl Cause {
 }
 
 impl SlotState {
+    /// Held, with nothing asked of the holder and no checkpoint stored yet.
+    pub fn held(place: Place, incarnation: Incarnation, beat: u64, stage: Stage) -> SlotState {
+        SlotState::Held { place, incarnation, beat, stage, yields: None, checkpointed: false }
+    }
+
     pub fn place(&self) -> Option<&Place> {
         match self {
             SlotState::Offered { place }

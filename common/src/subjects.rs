@@ -7,6 +7,8 @@ pub const BUCKET_PLANS: &str = "plans";
 pub const BUCKET_CHAINS: &str = "chains";
 pub const BUCKET_SLOTS: &str = "slots";
 pub const BUCKET_REGISTRY: &str = "registry";
+/// What was decided about nodes.
+pub const BUCKET_NODES: &str = "nodes";
 
 /// Stream of offers, one subject a node; old offers are void, so it may forget.
 pub const STREAM_JOBS: &str = "jobs";
@@ -44,6 +46,9 @@ pub fn agent_of(node: &NodeId) -> String {
 pub fn logs_of(key: &JobKey) -> String {
     format!("{SUBJECT_LOGS}.{key}")
 }
+
+/// Events about nodes, which belong to no plan.
+pub const EVENTS_NODES: &str = "coord.events.nodes";
 
 pub fn events_of(plan: &PlanId) -> String {
     format!("{SUBJECT_EVENTS}.{plan}")

@@ -22,7 +22,9 @@ const WORTH_COMING_BY: &[&str] = &[
     "a job was cancelled",
     "a job was skipped",
     "a holder wrote its lost slot anew",
+    "a holder was asked to yield",
     "a lease ran out",
+    "a node was quarantined",
     "a restarted agent found its slot",
     "a slot went back in time",
     "a slot was closed over its holder",
@@ -31,13 +33,16 @@ const WORTH_COMING_BY: &[&str] = &[
     "an attempt diverged",
     "an attempt number of another plan was passed over",
     "an attempt ran out of memory",
+    "an attempt made way for a higher priority",
     "an attempt was preempted",
     "an offer was declined",
     "an offer was made again",
     "a used number was found in the store",
     "another plan's result served",
+    "jobs were paused",
     "the guard kept a decision on old news back",
     "the same plan was run again",
+    "what was over was tried again by hand",
 ];
 
 #[test]

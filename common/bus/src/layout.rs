@@ -49,7 +49,9 @@ impl Default for BusLayout {
             duplicate_window: Duration::from_secs(120),
         };
         Self {
-            buckets: [BUCKET_PLANS, BUCKET_CHAINS, BUCKET_SLOTS, BUCKET_REGISTRY].map(str::to_owned).to_vec(),
+            buckets: [BUCKET_PLANS, BUCKET_CHAINS, BUCKET_SLOTS, BUCKET_REGISTRY, BUCKET_NODES]
+                .map(str::to_owned)
+                .to_vec(),
             streams: vec![
                 // Limits, not work-queue: with a consumer per node a work-queue does work for every consumer
                 // at every message. An offer older than an hour was re-made long ago.

@@ -148,6 +148,14 @@ pub struct ClusterSpec {
     pub offer_s: u32,
     /// Time a trainer has to save a checkpoint when asked to stop.
     pub stop_grace_s: u32,
+    /// Time an attempt has to save a checkpoint when its device is asked back (drain, pause, preemption).
+    pub yield_grace_s: u32,
+    /// Whether a job of higher priority takes the place of one of lower priority.
+    pub preemption: bool,
+    /// A trainer that fails within this time after its start speaks against its node.
+    pub fast_failure_s: u32,
+    /// So many distinct jobs that failed fast, with no success between, quarantine a node. 0 = never.
+    pub quarantine_after: u32,
     /// First wait before a retry; doubled each time.
     pub backoff_s: u32,
     pub backoff_max_s: u32,
@@ -204,6 +212,10 @@ impl Default for ClusterSpec {
             unreachable_s: 15,
             offer_s: 10,
             stop_grace_s: 20,
+            yield_grace_s: 60,
+            preemption: true,
+            fast_failure_s: 60,
+            quarantine_after: 3,
             backoff_s: 2,
             backoff_max_s: 300,
         }
@@ -214,7 +226,7 @@ impl Default for RetryBudgets {
     fn default() -> Self {
         RetryBudgets {
             infrastructure: 5,
-            preemption: 20,
+            preemption: 10,
             out_of_memory: 3,
             diverged: 1,
             user_error: 0,

@@ -279,6 +279,8 @@ pub fn cluster(c: &ClusterSpec, out: &mut Findings) {
     let late = c.unreachable_s > c.beat_s;
     out.need(late, "cluster.unreachable_s", c.unreachable_s, "more than cluster.beat_s");
     out.at_least(1, "cluster.offer_s", c.offer_s);
+    out.at_least(1, "cluster.yield_grace_s", c.yield_grace_s);
+    out.at_least(1, "cluster.fast_failure_s", c.fast_failure_s);
     out.at_least(1, "cluster.backoff_s", c.backoff_s);
     let grows = c.backoff_max_s >= c.backoff_s;
     out.need(grows, "cluster.backoff_max_s", c.backoff_max_s, "at least cluster.backoff_s");

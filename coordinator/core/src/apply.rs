@@ -3,11 +3,13 @@
 
 use crate::index;
 use crate::placement::index as rooms;
+use crate::standing;
 use crate::state::{ChainSeen, NodeSeen, RegistrySeen, SlotSeen, State, Verified};
 use common::chain::ChainRecord;
 use common::ids::{Attempt, ChainId, JobName, NodeId, Revision};
 use common::job_key::JobKey;
 use common::messages::NodeBeat;
+use common::node::NodeRecord;
 use common::plan::Plan;
 use common::registry::{CommittedRef, RegistryEntry};
 use common::slot::{Slot, SlotState};
@@ -44,6 +46,10 @@ pub enum Event {
     },
     RegistryGone {
         name: JobName,
+    },
+    NodeDecided {
+        record: Box<NodeRecord>,
+        revision: Revision,
     },
     /// All buckets were read to their end.
     Loaded,
@@ -127,6 +133,16 @@ pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Re
             index::registry_changed(state, &name);
             Ok(changed_if(was_there))
         }
+        Event::NodeDecided { record, revision } => match state.standings.get(&record.node) {
+            Some(seen) if seen.revision > revision => {
+                Err(Refused::Stale { given: revision, known: seen.revision })
+            }
+            Some(seen) if seen.revision == revision => Ok(Changed::No),
+            _ => {
+                standing::decided(state, now, *record, revision);
+                Ok(Changed::Yes)
+            }
+        },
         Event::Loaded => {
             state.loaded = true;
             Ok(Changed::Yes)
@@ -241,6 +257,7 @@ fn slot_seen(
     if let SlotState::Declined { place, .. } = &slot.state {
         state.declined.insert((key, place.node.clone()), now);
     }
+    standing::slot_moves(state, &key, &slot);
     state.slots.insert(key, SlotSeen { slot, revision, seen_at: now });
     rooms::slot_changed(state, &key);
     index::slot_changed(state, &key);

@@ -27,6 +27,8 @@ pub enum Effect {
     PublishOffer { offer: Box<JobOffer> },
     /// Ask the store whether the manifest has this digest and names only whole objects.
     Verify { job: JobId, key: JobKey, attempt: Attempt, manifest: Digest, traceparent: Option<String> },
+    /// Take nothing new on this node until somebody has looked at it.
+    Quarantine { node: NodeId, reason: String, expected: Option<Revision> },
     /// Make it the version in use, and leave the marker `committed` beside the run.
     Publish { entry: Box<RegistryEntry>, expected: Option<Revision> },
 }
@@ -39,6 +41,7 @@ pub enum EffectKey {
     Offer(JobKey, Attempt, u32),
     Verify(JobKey, Attempt),
     Registry(JobName),
+    Node(NodeId),
 }
 
 impl Effect {
@@ -50,6 +53,7 @@ impl Effect {
             Effect::WriteSlot { key, .. } => EffectKey::Slot(*key),
             Effect::PublishOffer { offer } => EffectKey::Offer(offer.key, offer.attempt, offer.offer),
             Effect::Verify { key, attempt, .. } => EffectKey::Verify(*key, *attempt),
+            Effect::Quarantine { node, .. } => EffectKey::Node(node.clone()),
             Effect::Publish { entry, .. } => EffectKey::Registry(entry.name.clone()),
         }
     }
@@ -97,6 +101,12 @@ pub enum NoteKind {
     Cancelled,
     Fenced,
     AttemptRaised,
+    /// The holder is to save a checkpoint and give its device back.
+    AskedToYield,
+    Paused,
+    Resumed,
+    /// Over without a result, and to be tried again.
+    Reopened,
 }
 
 impl NoteKind {
@@ -113,6 +123,10 @@ impl NoteKind {
             NoteKind::Cancelled => "cancelled",
             NoteKind::Fenced => "fenced",
             NoteKind::AttemptRaised => "attempt_raised",
+            NoteKind::AskedToYield => "asked_to_yield",
+            NoteKind::Paused => "paused",
+            NoteKind::Resumed => "resumed",
+            NoteKind::Reopened => "reopened",
         }
     }
 }

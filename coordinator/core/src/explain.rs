@@ -7,6 +7,7 @@ use crate::view::{JobView, verify_trouble, view};
 use common::chain::PastAttempt;
 use common::ids::{ChainId, JobId, JobName, NodeId, PlanId};
 use common::messages::{DeviceKind, Waits};
+use common::slot::SlotState;
 use common::units::{Mib, Millis};
 use serde::Serialize;
 
@@ -29,6 +30,10 @@ pub enum Reason {
     /// Another plan runs the very same job; its result will serve.
     SameJobRunsIn {
         plan: PlanId,
+    },
+    /// By hand, until it is resumed.
+    Paused {
+        reason: String,
     },
     BackOff {
         left_ms: u64,
@@ -64,6 +69,10 @@ pub enum Reason {
     /// It runs, and something outside keeps it from going on.
     AttemptWaits {
         waits: Waits,
+    },
+    /// It runs, and was asked to save a checkpoint and give its device back.
+    AskedToYield {
+        because: String,
     },
     /// Finished; the store has not confirmed it yet.
     BeingVerified {
@@ -106,7 +115,12 @@ pub fn explain(state: &State, now: Millis, id: &JobId) -> Option<Why> {
                 .map_or(0, |s| now.since(s.seen_at).0);
             reasons.push(Reason::OfferedTo { place: format!("{} {}", place.node, place.device), since_ms });
         }
+        JobView::Paused { reason } => reasons.push(Reason::Paused { reason: reason.clone() }),
         JobView::Running { attempt, .. } => {
+            let slot = chain.keys.get(&id.name.phase).and_then(|key| state.slots.get(key));
+            if let Some(SlotState::Held { yields: Some(order), .. }) = slot.map(|seen| &seen.slot.state) {
+                reasons.push(Reason::AskedToYield { because: order.because.clone() });
+            }
             let reports = state.nodes.values().flat_map(|n| &n.beat.running);
             let ours = reports.filter(|r| r.job == *id && r.attempt == *attempt);
             reasons.extend(ours.filter_map(|r| r.waits.clone()).map(|waits| Reason::AttemptWaits { waits }));

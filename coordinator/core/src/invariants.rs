@@ -142,7 +142,7 @@ pub fn check_offers(state: &State, now: Millis, effects: &[Effect]) -> Vec<Viola
             let foreign = d.foreign_mib.unwrap_or(d.budget_mib);
             sum.0.saturating_add(foreign) <= d.budget_mib && sum.1 <= d.max_jobs
         });
-        if !fits || !state.is_reachable(node, now) {
+        if !fits || !state.is_reachable(node, now) || state.is_closed_by_decision(node) {
             let text = format!("{} in {} jobs offered on {node} {device}: {report:?}", sum.0, sum.1);
             found.push(Violation { invariant: "I3 never over-committed", text });
         }

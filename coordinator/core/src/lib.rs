@@ -16,7 +16,9 @@
 //! | [`index`] | what of it still asks for something |
 //! | [`apply`] | facts into state, stale ones refused |
 //! | [`due`] | state into effects: chains, leases, offers, verification, commit, publishing |
+//! | [`by_hand`] | what operators change: pause, resume, another try |
 //! | [`transition`] | a chain record into the next one: commit + unlock, retry, cancel |
+//! | [`standing`] | what was decided about nodes, and what speaks against one |
 //! | [`placement`] | which device a job goes to, or why none |
 //! | [`news`](mod@news) | what others did, for the audit stream |
 //! | [`explain`] | why a job is not running |
@@ -26,6 +28,7 @@
 //! | [`invariants`] | what must hold after every `apply` |
 
 pub mod apply;
+pub mod by_hand;
 pub mod due;
 pub mod effect;
 pub mod explain;
@@ -36,6 +39,7 @@ pub mod options;
 pub mod placement;
 pub mod planner;
 pub mod rebuild;
+pub mod standing;
 pub mod state;
 pub mod transition;
 pub mod view;

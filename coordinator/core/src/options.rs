@@ -18,10 +18,20 @@ pub struct Options {
     pub locality_wait: Millis,
     /// Pause before the store is asked again when it could not be reached.
     pub verify_pause: Millis,
+    /// Time to save a checkpoint when the device is asked back.
+    pub yield_grace: Millis,
+    /// Whether a job of higher priority takes the place of a lower one.
+    pub preemption: bool,
+    /// A trainer that failed sooner speaks against its node.
+    pub fast_failure: Millis,
+    /// So many distinct jobs that failed fast, with no success between, quarantine a node; 0 = never.
+    pub quarantine_after: u32,
     /// First pause after a failed attempt; doubles with each of the same cause.
     pub backoff_base: Millis,
     pub backoff_max: Millis,
-    /// Attempts a cause may cost beyond the first.
+    /// More attempts than any job may need, progress or not.
+    pub attempts_max: u32,
+    /// Attempts a cause may cost beyond the first, since the job last made progress.
     pub budgets: BTreeMap<Cause, u32>,
 }
 
@@ -34,8 +44,13 @@ impl Default for Options {
             decline_pause: Millis::from_secs(5),
             locality_wait: Millis::from_secs(15),
             verify_pause: Millis::from_secs(3),
+            yield_grace: Millis::from_secs(60),
+            preemption: true,
+            fast_failure: Millis::from_secs(60),
+            quarantine_after: 3,
             backoff_base: Millis::from_secs(1),
             backoff_max: Millis::from_secs(120),
+            attempts_max: 500,
             budgets: BTreeMap::from([
                 (Cause::Infrastructure, 5),
                 (Cause::Preemption, 10),

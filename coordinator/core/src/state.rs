@@ -3,6 +3,7 @@
 use crate::index::Index;
 use crate::options::Options;
 use crate::placement::index::RoomIndex;
+use crate::standing::{StandingSeen, Suspicion};
 use common::chain::ChainRecord;
 use common::ids::{Attempt, ChainId, DeviceId, JobName, NodeId, Phase, PlanId, Revision};
 use common::job_key::JobKey;
@@ -27,6 +28,10 @@ pub struct State {
     pub slots: BTreeMap<JobKey, SlotSeen>,
     pub registry: BTreeMap<JobName, RegistrySeen>,
     pub nodes: BTreeMap<NodeId, NodeSeen>,
+    /// What was decided about them.
+    pub standings: BTreeMap<NodeId, StandingSeen>,
+    /// What was seen to speak against them since.
+    pub suspects: BTreeMap<NodeId, Suspicion>,
     /// What the store said about a finished attempt.
     pub verified: BTreeMap<(JobKey, Attempt), Verified>,
     /// Results by key, from chains and registry: a key is never run again once it is here.
@@ -111,6 +116,8 @@ impl State {
             slots: BTreeMap::new(),
             registry: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             verified: BTreeMap::new(),
             committed: BTreeMap::new(),
             published: BTreeMap::new(),

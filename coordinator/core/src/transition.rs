@@ -4,8 +4,9 @@
 use crate::effect::{Note, NoteKind};
 use crate::options::Options;
 use common::chain::{ChainRecord, JobRecord, JobState, PAST_MAX, PastAttempt};
+use common::digest::Digest;
 use common::ids::{Attempt, JobName, NodeId, Phase};
-use common::job_key::ParentResult;
+use common::job_key::{JobKey, ParentResult};
 use common::registry::CommittedRef;
 use common::slot::Cause;
 
@@ -47,7 +48,13 @@ pub struct Ended {
     pub cause: Cause,
     pub message: String,
     pub node: Option<NodeId>,
+    /// It left a checkpoint that the next attempt goes on from.
+    pub progress: bool,
 }
+
+/// Budgets that progress fills up again: each such attempt brought the job nearer to its end. Running out of
+/// memory or diverging comes back at the same place, whatever was saved before.
+const RESET_BY_PROGRESS: [Cause; 2] = [Cause::Infrastructure, Cause::Preemption];
 
 /// The one way on after an attempt without a result, whoever noticed: the next attempt after a pause, or
 /// the end of the job when the budget of this cause is spent.
@@ -61,13 +68,19 @@ pub fn retry(
     let mut notes = Vec::new();
     let job = next.jobs.get_mut(&phase)?;
     let attempt = job.open_attempt()?;
+    if ended.progress {
+        job.retries.retain(|cause, _| !RESET_BY_PROGRESS.contains(cause));
+    }
     let spent = job.retries.entry(ended.cause).or_insert(0);
     *spent = spent.saturating_add(1);
     let (spent, budget) = (*spent, options.budget(ended.cause));
+    let too_many = attempt.0 >= options.attempts_max;
     remember(job, attempt, &ended);
     let cause = ended.cause.as_str();
-    let kind = if spent > budget {
-        let message = if budget == 0 {
+    let kind = if spent > budget || too_many {
+        let message = if too_many {
+            format!("{} (attempt {} is the last one that may be made)", ended.message, attempt.0)
+        } else if budget == 0 {
             ended.message.clone()
         } else {
             format!("{} ({cause}: {spent} attempts, budget {budget} retries)", ended.message)
@@ -75,7 +88,7 @@ pub fn retry(
         job.state = JobState::Failed { cause: ended.cause, message };
         NoteKind::Failed
     } else {
-        let backoff_ms = backoff_ms(options, spent, attempt);
+        let backoff_ms = backoff_ms(options, spent, job.key(), attempt);
         job.state = JobState::Open { attempt: attempt.next(), backoff_ms };
         NoteKind::Retried
     };
@@ -168,11 +181,12 @@ fn remember(job: &mut JobRecord, attempt: Attempt, ended: &Ended) {
     job.past.drain(..beyond);
 }
 
-/// Doubling pause with a jitter of up to a quarter. The jitter comes from the attempt number, since this
-/// room knows no randomness; jobs that failed together still part, as their attempts differ in time.
-fn backoff_ms(options: &Options, spent: u32, attempt: Attempt) -> u64 {
+/// Doubling pause with a jitter of up to a quarter. This room knows no randomness: the jitter is drawn from job
+/// key and attempt, so that jobs which failed together part, and a restarted coordinator draws the same.
+fn backoff_ms(options: &Options, spent: u32, key: Option<JobKey>, attempt: Attempt) -> u64 {
     let doubled = options.backoff_base.0.saturating_mul(1u64 << spent.saturating_sub(1).min(20));
     let capped = doubled.min(options.backoff_max.0);
-    let jitter = u64::from(attempt.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56; // 0 to 255
+    let seed = format!("{} {attempt}", key.map(|key| key.to_string()).unwrap_or_default());
+    let jitter = u64::from_str_radix(&Digest::of(seed.as_bytes()).short()[..2], 16).unwrap_or(0); // 0 to 255
     capped + capped / 4 * jitter / 256
 }

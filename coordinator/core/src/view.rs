@@ -13,6 +13,10 @@ use std::fmt;
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum JobView {
     Blocked,
+    /// By hand, until it is resumed.
+    Paused {
+        reason: String,
+    },
     Ready {
         attempt: Attempt,
     },
@@ -56,7 +60,10 @@ impl JobView {
     pub fn of(record: &ChainRecord, phase: Phase, job: &JobRecord, slot: Option<&Slot>) -> JobView {
         let attempt = match &job.state {
             JobState::Open { attempt, .. } => *attempt,
-            JobState::Blocked => return JobView::Blocked,
+            JobState::Blocked => {
+                let paused = |reason: &String| JobView::Paused { reason: reason.clone() };
+                return job.paused.as_ref().map_or(JobView::Blocked, paused);
+            }
             JobState::Committed { committed, duration_ms } => {
                 return JobView::Committed { committed: committed.clone(), duration_ms: *duration_ms };
             }
@@ -69,7 +76,7 @@ impl JobView {
         };
         let id = record.job_id(phase);
         let Some(slot) = slot.filter(|s| s.attempt == attempt && s.job == id) else {
-            return JobView::Ready { attempt };
+            return waits(job, attempt);
         };
         match &slot.state {
             SlotState::Offered { place } => JobView::Offered { attempt, place: place.clone() },
@@ -80,7 +87,7 @@ impl JobView {
             SlotState::Failed { failure, .. } => {
                 JobView::Retrying { attempt, message: failure.message.clone() }
             }
-            SlotState::Declined { .. } | SlotState::Closed { .. } => JobView::Ready { attempt },
+            SlotState::Declined { .. } | SlotState::Closed { .. } => waits(job, attempt),
         }
     }
 
@@ -88,6 +95,7 @@ impl JobView {
     pub fn word(&self) -> &'static str {
         match self {
             JobView::Blocked => "blocked",
+            JobView::Paused { .. } => "paused",
             JobView::Ready { .. } => "ready",
             JobView::Offered { .. } => "offered",
             JobView::Running { stage, .. } => stage.as_str(),
@@ -99,6 +107,14 @@ impl JobView {
             JobView::Skipped { .. } => "skipped",
             JobView::Cancelled { .. } => "cancelled",
         }
+    }
+}
+
+/// Of an open job that nobody runs.
+fn waits(job: &JobRecord, attempt: Attempt) -> JobView {
+    match &job.paused {
+        Some(reason) => JobView::Paused { reason: reason.clone() },
+        None => JobView::Ready { attempt },
     }
 }
 

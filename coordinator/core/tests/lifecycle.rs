@@ -117,8 +117,7 @@ fn budgets_end_a_job_and_its_dependents_are_skipped() {
     for n in 1..=4 {
         world.pass(Millis::from_secs(200));
         assert_eq!(world.slot(key).attempt, Attempt(n));
-        let failure =
-            Failure { cause: Cause::OutOfMemory, message: "CUDA out of memory".into(), checkpointed: false };
+        let failure = Failure::new(Cause::OutOfMemory, "CUDA out of memory");
         world.agent(key, |place| SlotState::Failed { place, failure });
     }
     assert!(matches!(
@@ -136,7 +135,7 @@ fn budgets_end_a_job_and_its_dependents_are_skipped() {
 fn a_user_error_is_not_tried_again() {
     let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);
     let key = world.key(&plan, "hcrl_sa/teacher");
-    let failure = Failure { cause: Cause::UserError, message: "a.csv:7: no id".into(), checkpointed: false };
+    let failure = Failure::new(Cause::UserError, "a.csv:7: no id");
     world.agent(key, |place| SlotState::Failed { place, failure });
     let JobState::Failed { message, .. } = world.job_state(&plan, "hcrl_sa/teacher") else { panic!() };
     assert_eq!(message, "a.csv:7: no id");

@@ -223,7 +223,7 @@ fn a_job_waits_a_little_for_that_node_and_not_for_ever() {
 fn a_result_that_the_store_refused_is_stored_by_the_node_that_has_it() {
     let (mut world, plan, place) = after_a_teacher_on_n2();
     let key = world.key(&plan, "a/teacher");
-    let failure = Failure { cause: Cause::Store, message: "read-only".into(), checkpointed: false };
+    let failure = Failure::new(Cause::Store, "read-only");
     world.agent(key, |_| SlotState::Failed { place, failure });
     world.settle();
     world.tell(Event::Beat { beat: Box::new(beat("n1", 1, vec![one_at_a_time("GPU-0")])) });

@@ -3,8 +3,9 @@
 
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
-use common::ids::{JobName, Phase};
+use common::ids::{JobName, NodeId, Phase};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Plans, places and follows the retraining of CAN-bus intrusion detectors.
 #[derive(Debug, Parser)]
@@ -82,9 +83,18 @@ pub enum Verb {
     /// Every reason why a job is not running
     Explain(ExplainArgs),
     /// Stop jobs and what depends on them
-    Cancel(CancelArgs),
+    Cancel(ChangeArgs),
+    /// Offer jobs no more until they are resumed; what runs saves a checkpoint and yields
+    Pause(ChangeArgs),
+    /// Let paused jobs go on
+    Resume(ChangeArgs),
+    /// Try again what failed or was cancelled, and what was skipped because of it
+    Retry(ChangeArgs),
     /// The machines, their devices and free memory
     Nodes,
+    /// Take a machine out of service, and back
+    #[command(subcommand)]
+    Node(NodeVerb),
     /// What happened
     Events(EventsArgs),
     /// Make, list and check captures
@@ -196,15 +206,75 @@ pub struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct CancelArgs {
+pub struct ChangeArgs {
     /// Plan id, or a selector: all, DATASET, PHASE, DATASET/PHASE, with * and commas
     pub what: String,
     /// Why; kept in the record
-    #[arg(long, default_value = "cancelled by the admin")]
-    pub reason: String,
-    /// Only list what would be cancelled
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Only list what would change, dependents first
     #[arg(long)]
     pub dry_run: bool,
+    /// Ask nothing; without a terminal nothing is asked anyway
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+impl ChangeArgs {
+    pub fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or("by an operator")
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeVerb {
+    /// Place nothing new there; what runs goes on
+    Cordon(NodeArgs),
+    /// Place nothing new there, and move what runs: it saves a checkpoint, yields, and goes on elsewhere
+    Drain(DrainArgs),
+    /// Take jobs again, whatever closed the node
+    Uncordon(NodeArgs),
+    /// Place nothing new there until somebody has looked at it; what runs goes on
+    Quarantine(NodeArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// Name of the node, as in `coord nodes`
+    pub node: NodeId,
+    /// Why; shown by `nodes` and `explain`
+    #[arg(long, default_value = "no reason given")]
+    pub reason: String,
+    /// Also when no node of this name is heard
+    #[arg(long)]
+    pub absent: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// What runs may end by itself until then (90s, 10m, 2h); what still runs is asked to yield
+    /// [default: asked at once]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub deadline: Option<Duration>,
+    /// Ask at once all the same; the deadline is then the time to save a checkpoint
+    #[arg(long)]
+    pub checkpoint: bool,
+}
+
+/// A number and its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no time: write a number with s, m or h, as 90s or 10m");
+    let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(bad)
 }
 
 #[derive(Debug, Args)]
@@ -328,6 +398,15 @@ mod tests {
             Cli::try_parse_from(["coord", "status", "-o", "json", "--home", "h", "--set", "lr=1"]).unwrap();
         assert_eq!((cli.global.output, cli.global.home), (Format::Json, PathBuf::from("h")));
         assert_eq!(cli.global.set, ["lr=1"]);
+    }
+
+    #[test]
+    fn a_deadline_is_a_number_and_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for bad in ["", "10", "m", "-1m", "1.5h", "10 m", "99999999999999999999h", "5ü"] {
+            assert!(duration(bad).is_err(), "{bad:?} must be refused");
+        }
     }
 
     #[test]

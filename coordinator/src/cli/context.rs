@@ -4,16 +4,16 @@ use super::args::Global;
 use super::exit::{Exit, Fault};
 use super::local::home::{Home, Running};
 use crate::output::Out;
+pub use crate::shell::audit::now;
 use anyhow::{Context as _, Result};
 use artifacts::{Store, StoreOptions};
 use common::config::{Config, FILE_NAMES, Sources};
 use common::slot::Cause;
 use common::spelling::did_you_mean;
-use common::units::{Millis, UnixMs};
+use common::units::Millis;
 use coordinator_core::Options;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Folder of configuration files that is used without being named.
 const DEFAULT_CONF: &str = "conf";
@@ -127,11 +127,6 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("finding {}", path.display()))
 }
 
-/// Wall-clock time, for records and for people.
-pub fn now() -> UnixMs {
-    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
-}
-
 /// Times and budgets of the core as the configuration says.
 pub fn core_options(config: &Config) -> Options {
     let (cluster, retries) = (&config.cluster, &config.pipeline.retries);
@@ -141,6 +136,10 @@ pub fn core_options(config: &Config) -> Options {
         unreachable: secs(cluster.unreachable_s),
         offer_timeout: secs(cluster.offer_s),
         locality_wait: secs(config.pipeline.placement.locality_wait_s),
+        yield_grace: secs(cluster.yield_grace_s),
+        preemption: cluster.preemption,
+        fast_failure: secs(cluster.fast_failure_s),
+        quarantine_after: cluster.quarantine_after,
         backoff_base: secs(cluster.backoff_s),
         backoff_max: secs(cluster.backoff_max_s),
         budgets: BTreeMap::from([

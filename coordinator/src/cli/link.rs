@@ -131,6 +131,12 @@ impl Link {
             }
         })
         .await;
+        // What was decided about a node closes it as well as what it says itself.
+        for (node, decision) in or_empty(self.client.nodes().await)? {
+            if let (Some(beat), Some(because)) = (heard.get_mut(&node), decision.value.closed_because()) {
+                beat.closed_because.get_or_insert(because);
+            }
+        }
         Ok(heard)
     }
 }

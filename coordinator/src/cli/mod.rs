@@ -9,13 +9,13 @@
 //! | [`planning`], [`applying`], [`following`], [`exporting`] | the four steps of a run |
 //! | `needs` | what earlier runs tell of memory and length |
 //! | [`observe`], [`rows`] | the cluster's state as a looker-on has it, job by job |
-//! | `plan`, `simulate`, `apply`, `run`, `follow`, `status`, `cancel`, `nodes`, `events`, `data`, `show`, `serve` | verbs |
+//! | `plan`, `simulate`, `apply`, `run`, `follow`, `status`, `changes`, `nodes`, `node`, `events`, `data`, `show`, `serve` | verbs |
 //! | [`local`] | a whole cluster on this machine |
 
 mod apply;
 pub mod applying;
 pub mod args;
-mod cancel;
+pub mod changes;
 pub mod context;
 mod data;
 mod events;
@@ -26,6 +26,7 @@ pub mod following;
 pub mod link;
 pub mod local;
 mod needs;
+mod node;
 mod nodes;
 pub mod observe;
 mod plan;
@@ -41,6 +42,7 @@ mod status;
 use crate::output::error::{Failure, render};
 use anyhow::Result;
 use args::{Cli, LocalVerb, Verb};
+use changes::Change;
 use context::Context;
 use exit::{Exit, exit_of, way_out_of};
 use telemetry::{LogConfig, LogFormat, Service};
@@ -70,8 +72,12 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit> {
         Verb::Export(args) => follow::export(context, args).await,
         Verb::Status(args) => status::run(context, args).await,
         Verb::Explain(args) => status::explain(context, args).await,
-        Verb::Cancel(args) => cancel::run(context, args).await,
+        Verb::Cancel(args) => changes::run(context, Change::Cancel, args).await,
+        Verb::Pause(args) => changes::run(context, Change::Pause, args).await,
+        Verb::Resume(args) => changes::run(context, Change::Resume, args).await,
+        Verb::Retry(args) => changes::run(context, Change::Retry, args).await,
         Verb::Nodes => nodes::run(context).await,
+        Verb::Node(verb) => node::run(context, verb).await,
         Verb::Events(args) => events::run(context, args).await,
         Verb::Data(verb) => data::run(context, verb).await,
         Verb::Config(verb) => show::config(context, verb),

@@ -126,7 +126,7 @@ fn fill(row: &mut JobRow, state: &State, now: Millis, id: &JobId, view: JobView)
         JobView::Committed { committed, duration_ms } => {
             (row.attempt, row.duration_ms) = (Some(committed.attempt), Some(duration_ms));
         }
-        JobView::UpToDate { .. } | JobView::Blocked => {}
+        JobView::UpToDate { .. } | JobView::Blocked | JobView::Paused { .. } => {}
         JobView::Failed { cause, message } => {
             (row.failed, row.message) = (true, Some(format!("{}: {message}", cause.as_str())));
         }

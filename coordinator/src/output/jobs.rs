@@ -1,8 +1,7 @@
-//! The pages of `status`, `explain` and `cancel`.
+//! The pages of `status` and `explain`.
 
 use super::{schema, table, words};
 use crate::cli::rows::JobRow;
-use common::ids::{JobName, PlanId};
 use common::messages::DeviceKind;
 use common::plan::Plan;
 use common::units::{Millis, UnixMs};
@@ -98,6 +97,8 @@ pub fn short_reason(reason: &Reason) -> String {
                 .map_or_else(String::new, |d| format!(": {} {}: {}", d.node, d.device, d.blocker));
             format!("no room now for {need_mib}{first}")
         }
+        Reason::Paused { reason } => format!("paused: {reason}"),
+        Reason::AskedToYield { because } => format!("asked to save a checkpoint and yield: {because}"),
         Reason::AboutToBeOffered => "about to be offered".to_owned(),
         Reason::WaitsForNode { place, at_most_ms } => {
             let at_most = Millis(*at_most_ms);
@@ -149,44 +150,6 @@ pub fn explain(why: &Why, row: Option<&JobRow>) -> String {
                 past.cause.as_str(),
                 past.message.trim()
             );
-        }
-    }
-    text
-}
-
-/// Jobs to be cancelled, by plan; `done` = written.
-pub struct Cancelled<'a> {
-    pub plan: &'a PlanId,
-    /// Named by the selector.
-    pub named: Vec<JobName>,
-    /// Depend on them.
-    pub dependents: Vec<JobName>,
-}
-
-pub fn cancel_json(cancelled: &[Cancelled<'_>], reason: &str, done: bool) -> Value {
-    let list: Vec<Value> = cancelled
-        .iter()
-        .map(|c| {
-            let names = |jobs: &[JobName]| jobs.iter().map(ToString::to_string).collect::<Vec<_>>();
-            json!({"plan": c.plan, "jobs": names(&c.named), "dependents": names(&c.dependents)})
-        })
-        .collect();
-    schema("cancel", json!({"cancelled": list, "reason": reason, "dry_run": !done}))
-}
-
-pub fn cancel(cancelled: &[Cancelled<'_>], done: bool) -> String {
-    if cancelled.is_empty() {
-        return "nothing to cancel: no job that is not over matches\n".to_owned();
-    }
-    let verb = if done { "cancelled" } else { "would cancel" };
-    let mut text = String::new();
-    for c in cancelled {
-        // Dependents first: what is lost besides what was named is what one has to know.
-        for job in &c.dependents {
-            text += &format!("{verb} {job} of plan {} (depends on what is cancelled)\n", c.plan);
-        }
-        for job in &c.named {
-            text += &format!("{verb} {job} of plan {}\n", c.plan);
         }
     }
     text

@@ -6,10 +6,11 @@
 //! | [`table`] | aligned columns |
 //! | [`words`] | durations, ages, numbers |
 //! | [`gantt`], [`forecast`] | when and where jobs are expected to run |
-//! | [`plan`], [`jobs`], [`results`], [`nodes`], [`lists`] | one kind of page each |
+//! | [`plan`], [`jobs`], [`changes`], [`results`], [`nodes`], [`lists`] | one kind of page each |
 //! | [`progress`], [`live`] | the lines and the live display of `follow` |
 //! | [`error`] | how a failure is told |
 
+pub mod changes;
 pub mod error;
 pub mod forecast;
 pub mod gantt;
@@ -78,6 +79,24 @@ impl Out {
     /// For people, on stderr.
     pub fn talk(&self, text: &str) {
         let _closed_pipe = writeln!(std::io::stderr().lock(), "{}", text.trim_end_matches('\n'));
+    }
+
+    /// Somebody sits there who can be asked.
+    pub fn can_ask(&self) -> bool {
+        self.format == Format::Table && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// Asks on the terminal, for as long as it takes to answer; anything but yes is no.
+    pub async fn ask(&self, question: &str) -> bool {
+        let prompt = format!("{question} [y/N] ");
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut err = std::io::stderr().lock();
+            let mut line = String::new();
+            let asked = write!(err, "{prompt}").and_then(|()| err.flush());
+            let read = asked.and_then(|()| std::io::stdin().read_line(&mut line));
+            read.is_ok() && matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
+        });
+        answer.await.unwrap_or(false)
     }
 
     /// A live display is only for a terminal that nobody else writes JSON to.

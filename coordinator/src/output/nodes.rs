@@ -1,21 +1,30 @@
 //! The page of `nodes`.
 
 use super::{schema, table, words};
+use common::ids::NodeId;
 use common::messages::{DeviceReport, NodeBeat};
-use common::units::{Mib, UnixMs};
+use common::node::{DecidedBy, NodeRecord, NodeStanding};
+use common::slot::Slot;
+use common::units::{Mib, Millis, UnixMs};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-pub fn json(nodes: &[NodeBeat], at: UnixMs) -> Value {
-    schema("nodes", json!({"at": at.to_string(), "nodes": nodes}))
+pub fn json(nodes: &[NodeBeat], decided: &Decided, at: UnixMs) -> Value {
+    schema("nodes", json!({"at": at.to_string(), "nodes": nodes, "decided": decided}))
 }
 
+/// What was decided about nodes, those that are away among them.
+pub type Decided = BTreeMap<NodeId, NodeRecord>;
+
 /// One line a device.
-pub fn table(nodes: &[NodeBeat]) -> String {
+pub fn table(nodes: &[NodeBeat], decided: &Decided, now: UnixMs) -> String {
+    let away = decided.values().filter(|r| closes(r) && nodes.iter().all(|beat| beat.node != r.node));
+    let away: String = away.map(|r| format!("{} is away; {}\n", r.node, standing(r, 0, now))).collect();
     if nodes.is_empty() {
-        return "no node spoke within a beat: is a node-agent running, and on this bus?\n".to_owned();
+        return format!("no node spoke within a beat: is a node-agent running, and on this bus?\n{away}");
     }
     let rows: Vec<Vec<String>> =
-        nodes.iter().flat_map(|beat| beat.devices.iter().map(move |device| row(beat, device))).collect();
+        nodes.iter().flat_map(|beat| beat.devices.iter().map(move |d| row(beat, d, decided, now))).collect();
     let headers = [
         "NODE",
         "DEVICE",
@@ -29,16 +38,68 @@ pub fn table(nodes: &[NodeBeat]) -> String {
         "RUNNING",
         "NOTE",
     ];
-    table::render(&headers, &rows)
+    let table = table::render(&headers, &rows);
+    if away.is_empty() { table } else { format!("{table}\n\n{away}") }
 }
 
-fn row(beat: &NodeBeat, device: &DeviceReport) -> Vec<String> {
+fn closes(record: &NodeRecord) -> bool {
+    record.standing != NodeStanding::Open
+}
+
+/// `draining for 2 min: new driver (1 attempt still there)`
+fn standing(record: &NodeRecord, running: usize, now: UnixMs) -> String {
+    let left = match (record.standing, running) {
+        (NodeStanding::Open, _) | (NodeStanding::Cordoned | NodeStanding::Quarantined, 0) => String::new(),
+        (NodeStanding::Draining { .. }, 0) => " (nothing is left there)".to_owned(),
+        (_, 1) => " (1 attempt still there)".to_owned(),
+        (_, many) => format!(" ({many} attempts still there)"),
+    };
+    let by = match record.by {
+        DecidedBy::Operator => "",
+        DecidedBy::Coordinator => " by the coordinator",
+    };
+    format!("{}{by}, {}: {}{left}", record.standing, words::ago(now, record.since), record.reason)
+}
+
+/// The answer to a decision.
+pub fn decided_json(record: &NodeRecord, running: &[Slot]) -> Value {
+    let jobs: Vec<String> = running.iter().map(|slot| slot.job.name.to_string()).collect();
+    schema("node", json!({"decided": record, "running": jobs}))
+}
+
+pub fn decided(record: &NodeRecord, running: &[Slot]) -> String {
+    let node = &record.node;
+    let first = match record.standing {
+        NodeStanding::Open => format!("{node} takes jobs again"),
+        other => format!("{node} is {other}: nothing new is placed there ({})", record.reason),
+    };
+    let jobs: Vec<String> =
+        running.iter().map(|slot| format!("{} {}", slot.job.name, slot.attempt)).collect();
+    let jobs = jobs.join(", ");
+    let second = match record.standing {
+        _ if jobs.is_empty() => format!("nothing runs on {node}\n"),
+        NodeStanding::Draining { after_ms: 0, .. } => {
+            format!("asked to save a checkpoint and move: {jobs}\n`coord nodes` says what is still there\n")
+        }
+        NodeStanding::Draining { after_ms, .. } => {
+            format!("may go on for {}, then asked to save a checkpoint and move: {jobs}\n", Millis(after_ms))
+        }
+        NodeStanding::Open | NodeStanding::Cordoned | NodeStanding::Quarantined => {
+            format!("goes on there: {jobs}\n")
+        }
+    };
+    format!("{first}\n{second}")
+}
+
+fn row(beat: &NodeBeat, device: &DeviceReport, decided: &Decided, now: UnixMs) -> Vec<String> {
     let here = beat.running.iter().filter(|r| r.place.device == device.id);
     let running: Vec<String> = here.map(|r| format!("{} {}", r.job.name, r.attempt)).collect();
     let free = device
         .foreign_mib
         .map(|foreign| device.budget_mib.saturating_sub(device.reserved_mib).saturating_sub(foreign));
     let note = device.fault.clone().map(|f| format!("fault: {f}"));
+    let decision = decided.get(&beat.node).filter(|r| closes(r));
+    let note = note.or_else(|| decision.map(|r| standing(r, beat.running.len(), now)));
     let note = note.or_else(|| beat.closed_because.clone().map(|b| format!("takes nothing new: {b}")));
     vec![
         beat.node.to_string(),
@@ -98,12 +159,26 @@ mod tests {
             devices: vec![device("GPU-1", Some(Mib(2560)), None), device("GPU-2", None, Some("Xid 79"))],
             running: Vec::new(),
         };
-        let text = table(&[beat]);
+        let text = table(std::slice::from_ref(&beat), &Decided::new(), UnixMs(0));
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].contains("9978 MiB  2560 MiB (pid 4242)   7 %"), "{text}");
         assert!(
             lines[2].contains("unknown  can not be read") && lines[2].ends_with("fault: Xid 79"),
             "{text}"
         );
+        let record = |node: &str, standing| NodeRecord {
+            node: node.parse().unwrap(),
+            standing,
+            reason: "new driver".into(),
+            by: DecidedBy::Operator,
+            since: UnixMs(60_000),
+        };
+        let drain = record("n1", NodeStanding::Draining { after_ms: 0, grace_ms: None });
+        let away = record("n9", NodeStanding::Cordoned);
+        let open = record("n8", NodeStanding::Open);
+        let decided = [drain, away, open].map(|r| (r.node.clone(), r)).into();
+        let text = table(&[beat], &decided, UnixMs(180_000));
+        assert!(text.contains("draining, 2 min ago: new driver (nothing is left there)"), "{text}");
+        assert!(text.ends_with("n9 is away; cordoned, 2 min ago: new driver\n"), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 use super::client::Client;
 use common::ids::Revision;
 use common::messages::Event;
+use common::node::{DecidedBy, NodeRecord, NodeStanding};
 use common::units::UnixMs;
 use coordinator_core::Note;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,7 +30,7 @@ pub async fn tell(client: &Client, notes: &[Note], written: Revision) {
         tracing::info!(job = %note.job.name, plan = %note.job.plan, attempt = note.attempt.map(|a| a.0),
             node = note.node.as_ref().map(|n| n.as_str()), kind = note.kind.as_str(), "{}", note.text);
         let event = Event {
-            at: UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)),
+            at: now(),
             job: Some(note.job.clone()),
             attempt: note.attempt,
             node: note.node.clone(),
@@ -43,4 +44,33 @@ pub async fn tell(client: &Client, notes: &[Note], written: Revision) {
             tracing::warn!(error = %e, "event not published");
         }
     }
+}
+
+/// What was decided about a node.
+pub async fn tell_decision(client: &Client, record: &NodeRecord, written: Revision) {
+    let kind = match record.standing {
+        NodeStanding::Open => "uncordoned",
+        other => other.as_str(),
+    };
+    match record.by {
+        DecidedBy::Coordinator => tracing::warn!(node = %record.node, kind, "{}", record.reason),
+        DecidedBy::Operator => tracing::info!(node = %record.node, kind, "{}", record.reason),
+    }
+    let event = Event {
+        at: now(),
+        job: None,
+        attempt: None,
+        node: Some(record.node.clone()),
+        kind: kind.to_owned(),
+        text: record.reason.clone(),
+        traceparent: None,
+    };
+    if let Err(e) = client.publish_event(&event, &format!("{}.{kind}.{}", record.node, written.0)).await {
+        tracing::warn!(error = %e, "event not published");
+    }
+}
+
+/// Wall-clock time, for records and for people.
+pub fn now() -> UnixMs {
+    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
 }

@@ -5,9 +5,10 @@ use super::records::{Over, Patience, Records};
 use bus::{Headers, SharedBus, SharedKv};
 use bytes::Bytes;
 use common::chain::ChainRecord;
-use common::ids::{ChainId, JobName, PlanId, Revision};
+use common::ids::{ChainId, JobName, NodeId, PlanId, Revision};
 use common::job_key::JobKey;
 use common::messages::{Event, JobOffer};
+use common::node::NodeRecord;
 use common::plan::Plan;
 use common::registry::{RegistryEntry, registry_key};
 use common::slot::Slot;
@@ -29,6 +30,7 @@ pub struct Client {
     chains: Records<ChainRecord>,
     slots: Records<Slot>,
     registry: Records<RegistryEntry>,
+    nodes: Records<NodeRecord>,
 }
 
 impl Client {
@@ -48,6 +50,7 @@ impl Client {
             chains: Records::new(bus.kv(subjects::BUCKET_CHAINS), patience),
             slots: Records::new(bus.kv(subjects::BUCKET_SLOTS), patience),
             registry: Records::new(bus.kv(subjects::BUCKET_REGISTRY), patience),
+            nodes: Records::new(bus.kv(subjects::BUCKET_NODES), patience),
             bus,
             patience,
         }
@@ -59,6 +62,7 @@ impl Client {
             Bucket::Chains => &self.chains.kv,
             Bucket::Slots => &self.slots.kv,
             Bucket::Registry => &self.registry.kv,
+            Bucket::Nodes => &self.nodes.kv,
         }
     }
 
@@ -150,6 +154,24 @@ impl Client {
         self.registry.write(&registry_key(&entry.name), entry, over).await
     }
 
+    /// What was decided about nodes, by node.
+    pub async fn nodes(&self) -> Result<BTreeMap<NodeId, At<NodeRecord>>, ClientError> {
+        Ok(self.nodes.list().await?.into_values().map(|at| (at.value.node.clone(), at)).collect())
+    }
+
+    pub async fn node(&self, node: &NodeId) -> Result<Option<At<NodeRecord>>, ClientError> {
+        self.nodes.get(node.as_str()).await
+    }
+
+    /// Creates (`None`) or replaces the decision about a node.
+    pub async fn write_node(
+        &self,
+        record: &NodeRecord,
+        expected: Option<Revision>,
+    ) -> Result<Written, ClientError> {
+        self.nodes.write(record.node.as_str(), record, expected.map_or(Over::Nothing, Over::Revision)).await
+    }
+
     /// What a plan is computed against.
     pub async fn base(&self) -> Result<Base, ClientError> {
         let mut base = Base::default();
@@ -194,9 +216,10 @@ impl Client {
 
     /// Adds to the audit stream; `id` makes a repeated telling harmless.
     pub async fn publish_event(&self, event: &Event, id: &str) -> Result<(), ClientError> {
-        let Some(job) = &event.job else { return Ok(()) };
         let payload = Bytes::from(wire::encode(event)?);
-        self.bus.publish_durable(&subjects::events_of(&job.plan), Headers::new(), payload, id).await?;
+        let of_plan = event.job.as_ref().map(|job| subjects::events_of(&job.plan));
+        let subject = of_plan.unwrap_or_else(|| subjects::EVENTS_NODES.to_owned());
+        self.bus.publish_durable(&subject, Headers::new(), payload, id).await?;
         Ok(())
     }
 }
@@ -207,6 +230,7 @@ pub(crate) enum Bucket {
     Chains,
     Slots,
     Registry,
+    Nodes,
 }
 
 /// `None` for a key that is no digest: not written by us.

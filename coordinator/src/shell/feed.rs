@@ -1,4 +1,4 @@
-//! What the world tells: watches of the four buckets and the beats, as events for the loop.
+//! What the world tells: watches of the buckets and the beats, as events for the loop.
 
 use super::client::{Bucket, Client, parse_job_key};
 use bus::{BusError, Entry, KvEvent};
@@ -21,7 +21,8 @@ pub(crate) enum Fed {
     Broken(BusError),
 }
 
-pub(crate) const BUCKETS: [Bucket; 4] = [Bucket::Plans, Bucket::Chains, Bucket::Slots, Bucket::Registry];
+pub(crate) const BUCKETS: [Bucket; 5] =
+    [Bucket::Plans, Bucket::Chains, Bucket::Slots, Bucket::Registry, Bucket::Nodes];
 
 /// Watches one bucket until `stop`.
 pub(crate) async fn watch(client: Client, which: Bucket, to: mpsc::Sender<Fed>, stop: CancellationToken) {
@@ -94,6 +95,9 @@ fn put(which: Bucket, key: &str, entry: &Entry) -> Option<Event> {
         Bucket::Registry => {
             read(which, key, entry).map(|e| Event::RegistrySeen { entry: Box::new(e), revision })
         }
+        Bucket::Nodes => {
+            read(which, key, entry).map(|e| Event::NodeDecided { record: Box::new(e), revision })
+        }
     }
 }
 
@@ -101,6 +105,8 @@ fn gone(which: Bucket, key: &str, revision: Revision) -> Option<Event> {
     match which {
         // A plan is never deleted before its chains; without chains it means nothing.
         Bucket::Plans => None,
+        // Never deleted: a node is opened by a record that says so.
+        Bucket::Nodes => None,
         Bucket::Chains => {
             let (plan, dataset) = key.split_once('.')?;
             let id = common::ids::ChainId { plan: plan.parse().ok()?, dataset: dataset.parse().ok()? };

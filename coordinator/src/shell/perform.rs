@@ -1,16 +1,17 @@
 //! The one interpreter of effects: performs one, and gives back the facts that came of it.
 
-use super::audit::tell;
+use super::audit::{self, tell};
 use super::client::{At, Client, ClientError, Written};
 use super::kept::{self, Known};
 use artifacts::{ArtifactError, Store, VerifyError};
 use bus::Headers;
 use common::chain::ChainRecord;
 use common::digest::Digest;
-use common::ids::{ChainId, PlanId, Revision};
+use common::ids::{ChainId, NodeId, PlanId, Revision};
 use common::job_key::JobKey;
 use common::manifest::Manifest;
 use common::messages::JobOffer;
+use common::node::{DecidedBy, NodeRecord, NodeStanding};
 use common::registry::RegistryEntry;
 use common::slot::{Slot, SlotState};
 use common::units::Millis;
@@ -98,6 +99,7 @@ async fn try_perform(tools: &Tools, effect: Effect) -> Result<Vec<Event>, Client
             };
             Ok(vec![Event::Verified { key, attempt, outcome }])
         }
+        Effect::Quarantine { node, reason, expected } => quarantine(client, node, reason, expected).await,
         Effect::Publish { entry, expected } => publish(tools, entry, expected).await,
     }
 }
@@ -181,6 +183,28 @@ async fn publish(
             .map(|at| Event::RegistrySeen { entry: Box::new(at.value), revision: at.revision })
             .into_iter()
             .collect()),
+    }
+}
+
+async fn quarantine(
+    client: &Client,
+    node: NodeId,
+    reason: String,
+    expected: Option<Revision>,
+) -> Result<Vec<Event>, ClientError> {
+    let (standing, by) = (NodeStanding::Quarantined, DecidedBy::Coordinator);
+    let record = NodeRecord { node, standing, reason, by, since: audit::now() };
+    match client.write_node(&record, expected).await? {
+        Written::Yes(revision) => {
+            audit::tell_decision(client, &record, revision).await;
+            Ok(vec![Event::NodeDecided { record: Box::new(record), revision }])
+        }
+        Written::Lost => {
+            let known = client.node(&record.node).await?;
+            let seen =
+                known.map(|at| Event::NodeDecided { record: Box::new(at.value), revision: at.revision });
+            Ok(seen.into_iter().collect())
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::tries::Tries;
 use common::digest::Digest;
 use common::ids::{Phase, Revision};
 use common::messages::JobOffer;
-use common::slot::Failure;
+use common::slot::{Failure, Yield};
 use common::trainer_protocol::{Done, EpochReport, FailureKind, Stage};
 use common::units::{Mib, Millis, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -142,6 +142,8 @@ pub struct Claim {
     /// Set when a write was refused: the slot is read to see whose it is.
     pub read_at: Option<Millis>,
     pub held_since: Millis,
+    /// The coordinator has asked for the device back.
+    pub yields: Option<Yield>,
 }
 
 /// What the child needs, on this machine's disk.
@@ -221,6 +223,8 @@ pub enum StopWhy {
     Foreign { message: String },
     /// The agent ends.
     Shutdown,
+    /// The coordinator asked for the device.
+    Asked { because: String },
 }
 
 impl fmt::Display for StopWhy {
@@ -229,6 +233,7 @@ impl fmt::Display for StopWhy {
             StopWhy::Fenced { by } => write!(f, "the slot is not ours any more: {by}"),
             StopWhy::Stuck { message } | StopWhy::Foreign { message } => f.write_str(message),
             StopWhy::Shutdown => f.write_str("the agent is stopping"),
+            StopWhy::Asked { because } => write!(f, "asked to yield: {because}"),
         }
     }
 }
@@ -286,6 +291,16 @@ impl AttemptState {
     }
 
     pub fn saves_mut(&mut self) -> Option<&mut Saves> {
+        match self {
+            AttemptState::Running { saves, .. }
+            | AttemptState::Stopping { saves, .. }
+            | AttemptState::Saving { saves, .. }
+            | AttemptState::Uploading { saves, .. } => Some(saves),
+            _ => None,
+        }
+    }
+
+    pub fn saves(&self) -> Option<&Saves> {
         match self {
             AttemptState::Running { saves, .. }
             | AttemptState::Stopping { saves, .. }

@@ -16,7 +16,7 @@ pub fn due(state: &State, now: Millis) -> Vec<Effect> {
     for (key, orphan) in &state.orphans {
         let Some(place) = orphan.slot.state.place().filter(|_| now >= orphan.retry_at) else { continue };
         let message = "agent restarted".to_owned();
-        let failure = Failure { cause: Cause::Infrastructure, message, checkpointed: false };
+        let failure = Failure::new(Cause::Infrastructure, message);
         let mut slot = orphan.slot.clone();
         slot.state = SlotState::Failed { place: place.clone(), failure };
         effects.push(Effect::WriteSlot { key: *key, expected: orphan.revision, slot: Box::new(slot) });
@@ -45,8 +45,7 @@ fn of_run(state: &State, run: &Run, now: Millis, effects: &mut Vec<Effect>) {
             if now >= *kill_at {
                 effects.push(Effect::Kill { run: id, fenced: matches!(why, StopWhy::Fenced { .. }) });
             } else if !asked {
-                let reason = "the agent is stopping".to_owned();
-                effects.push(Effect::AskStop { run: id, reason, checkpoint: true });
+                effects.push(Effect::AskStop { run: id, reason: why.to_string(), checkpoint: true });
             }
         }
         AttemptState::Uploading { result, tries, .. } if now >= tries.retry_at => {
@@ -84,6 +83,8 @@ fn claim_work(state: &State, run: &Run, claim: &Claim, now: Millis, effects: &mu
             incarnation: state.options.incarnation,
             beat: claim.beat.saturating_add(1),
             stage: going_on.stage(),
+            yields: claim.yields.clone(),
+            checkpointed: going_on.saves().is_some_and(|saves| saves.stored.is_some()),
         },
     };
     let slot = Box::new(record(&run.offer, told));
@@ -96,12 +97,7 @@ fn taking(state: &State, run: &Run, take: &Take, now: Millis) -> Option<Effect> 
     match take {
         Take::Read { retry_at, .. } => (now >= *retry_at).then_some(Effect::ReadSlot { key }),
         Take::Hold { revision } => {
-            let held = SlotState::Held {
-                place,
-                incarnation: state.options.incarnation,
-                beat: 0,
-                stage: run.state.stage(),
-            };
+            let held = SlotState::held(place, state.options.incarnation, 0, run.state.stage());
             Some(Effect::WriteSlot { key, expected: *revision, slot: Box::new(record(&run.offer, held)) })
         }
         Take::Decline { revision, reason, retry_at } => (now >= *retry_at).then(|| {

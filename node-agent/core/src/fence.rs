@@ -4,7 +4,7 @@ use crate::attempt::Verdict;
 use crate::state::RunId;
 use common::ids::{Incarnation, NodeId};
 use common::messages::JobOffer;
-use common::slot::{Slot, SlotState};
+use common::slot::{Slot, SlotState, Yield};
 
 /// What a slot's record means for one attempt of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Standing {
     /// Ours to take: this very offer stands.
     Offered,
     /// We hold it.
-    Held { beat: u64 },
+    Held { beat: u64, yields: Option<Yield> },
     /// It tells the end we told it (the answer to our write was lost).
     Told,
     /// The record is older than the offer that this attempt came by. Attempts and offers only grow, so the bus
@@ -43,8 +43,10 @@ pub fn judge(
             Standing::Offered
         }
         SlotState::Offered { place } => lost(format!("it was offered again, to {}", place.node)),
-        SlotState::Held { place, incarnation, beat, .. } if place.node == *node && *incarnation == us => {
-            Standing::Held { beat: *beat }
+        SlotState::Held { place, incarnation, beat, yields, .. }
+            if place.node == *node && *incarnation == us =>
+        {
+            Standing::Held { beat: *beat, yields: yields.clone() }
         }
         SlotState::Held { place, .. } => lost(format!("{} holds it", place.node)),
         SlotState::Finished { manifest, .. } => match verdict {

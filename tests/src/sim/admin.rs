@@ -12,7 +12,7 @@ use common::ids::{ChainId, DatasetId, JobName, Phase};
 use common::plan::{Decision, MemoryNeed, Plan, PlanOptions};
 use common::units::{Mib, UnixMs};
 use coordinator_core::planner::{Base, DatasetRequest, PhaseRequest, Request, plan};
-use coordinator_core::transition;
+use coordinator_core::{by_hand, transition};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +21,9 @@ pub enum AdminEv {
     Plan { spec: usize, tries: u32 },
     Apply { spec: usize, plan: Arc<Plan>, tries: u32 },
     Cancel,
+    Pause,
+    Resume,
+    Retry,
 }
 
 #[derive(Default)]
@@ -29,6 +32,8 @@ pub struct Admin {
     pub open: usize,
     /// What was last asked for, for the questions at the end.
     pub applied: Vec<Request>,
+    /// What is over may be opened again, by the write under way.
+    pub reopening: bool,
 }
 
 pub fn schedule(w: &mut World) {
@@ -39,6 +44,13 @@ pub fn schedule(w: &mut World) {
     }
     for at in w.scenario.cancels_at.clone() {
         w.after(at, Ev::Admin(AdminEv::Cancel));
+    }
+    for at in w.scenario.pauses_at.clone() {
+        w.after(at, Ev::Admin(AdminEv::Pause));
+    }
+    if let Some(at) = w.scenario.retry_at {
+        w.admin.open += 1;
+        w.after(at, Ev::Admin(AdminEv::Retry));
     }
 }
 
@@ -124,6 +136,9 @@ pub fn happen(w: &mut World, ev: AdminEv) {
         AdminEv::Plan { spec, tries } => make_plan(w, spec, tries),
         AdminEv::Apply { spec, plan, tries } => apply_plan(w, spec, plan, tries),
         AdminEv::Cancel => cancel(w),
+        AdminEv::Pause => pause(w),
+        AdminEv::Resume => resume(w),
+        AdminEv::Retry => retry(w),
     }
 }
 
@@ -195,6 +210,56 @@ fn cancel(w: &mut World) {
         w.trace(|| format!("admin: cancels {id} from {}", Phase::ALL[from]));
         bus::replace_chain(w, Arc::new(cancelled), revision);
     }
+}
+
+/// Pauses some phases of a chain that is not over; later everything is resumed.
+fn pause(w: &mut World) {
+    let running: Vec<ChainId> =
+        w.bus.chains.iter().filter(|(_, (_, r))| !r.is_finished()).map(|(id, _)| id.clone()).collect();
+    if running.is_empty() || !w.bus.is_up(w.now) {
+        return;
+    }
+    let id = w.rng.pick(&running).clone();
+    let phases = &Phase::ALL[w.rng.index(3)..];
+    let (revision, record) = w.bus.chains[&id].clone();
+    if let Some((paused, _)) = by_hand::pause(&record, phases, "by hand") {
+        w.trace(|| format!("admin: pauses {id} {phases:?}"));
+        w.history.mark("jobs were paused");
+        bus::replace_chain(w, Arc::new(paused), revision);
+        w.admin.open += 1;
+        let later = w.rng.range(1_000, 60_000);
+        w.after(later, Ev::Admin(AdminEv::Resume));
+    }
+}
+
+fn resume(w: &mut World) {
+    if !w.bus.is_up(w.now) {
+        return w.after(2_000, Ev::Admin(AdminEv::Resume));
+    }
+    w.admin.open -= 1;
+    for (id, (revision, record)) in w.bus.chains.clone() {
+        if let Some((resumed, _)) = by_hand::resume(&record, &Phase::ALL) {
+            w.trace(|| format!("admin: resumes {id}"));
+            bus::replace_chain(w, Arc::new(resumed), revision);
+        }
+    }
+}
+
+/// Everything that ended without a result is tried again, once.
+fn retry(w: &mut World) {
+    if !w.bus.is_up(w.now) {
+        return w.after(2_000, Ev::Admin(AdminEv::Retry));
+    }
+    w.admin.open -= 1;
+    w.admin.reopening = true;
+    for (id, (revision, record)) in w.bus.chains.clone() {
+        if let Ok(Some((reopened, _))) = by_hand::reopen(&record, &Phase::ALL) {
+            w.trace(|| format!("admin: tries {id} again"));
+            w.history.mark("what was over was tried again by hand");
+            bus::replace_chain(w, Arc::new(reopened), revision);
+        }
+    }
+    w.admin.reopening = false;
 }
 
 /// Names of all jobs of a request.

@@ -7,9 +7,10 @@ use super::coordinator::WatchKey;
 use super::offers::{self, Offers};
 use super::queue::{Actor, Ev, Msg};
 use common::chain::ChainRecord;
-use common::ids::{ChainId, JobName, PlanId, Revision};
+use common::ids::{ChainId, JobName, NodeId, PlanId, Revision};
 use common::job_key::JobKey;
 use common::messages::JobOffer;
+use common::node::NodeRecord;
 use common::plan::Plan;
 use common::registry::RegistryEntry;
 use common::slot::Slot;
@@ -29,6 +30,7 @@ pub enum Op {
     GetChain(ChainId),
     GetSlot(JobKey),
     GetRegistry(JobName),
+    GetNode(NodeId),
     ListSlots,
     Info,
     /// `judged_at`: when the slot it rests on was read.
@@ -46,6 +48,10 @@ pub enum Op {
         entry: Arc<RegistryEntry>,
         expected: Option<Revision>,
     },
+    PutNode {
+        record: Arc<NodeRecord>,
+        expected: Option<Revision>,
+    },
     Publish(Arc<JobOffer>),
 }
 
@@ -60,6 +66,7 @@ pub enum Reply {
         found: Option<(Revision, Slot)>,
     },
     Registry(Option<(Revision, Arc<RegistryEntry>)>),
+    Node(Option<(Revision, Arc<NodeRecord>)>),
     Slots(Vec<(JobKey, Revision, Slot)>),
     Done,
     Unavailable,
@@ -80,6 +87,7 @@ pub struct Bus {
     pub chains: BTreeMap<ChainId, (Revision, Arc<ChainRecord>)>,
     pub slots: BTreeMap<JobKey, SlotEntry>,
     pub registry: BTreeMap<JobName, (Revision, Arc<RegistryEntry>)>,
+    pub nodes: BTreeMap<NodeId, (Revision, Arc<NodeRecord>)>,
     pub offers: Offers,
     /// How often a bucket has lost something.
     pub losses: u32,
@@ -171,6 +179,7 @@ fn perform(w: &mut World, op: Op) -> Reply {
         Op::Info => Reply::Done,
         Op::GetChain(id) => Reply::Chain(w.bus.chains.get(&id).cloned()),
         Op::GetRegistry(name) => Reply::Registry(w.bus.registry.get(&name).cloned()),
+        Op::GetNode(node) => Reply::Node(w.bus.nodes.get(&node).cloned()),
         Op::GetSlot(key) => {
             let stale = w.menu.stale_reads && w.rng.chance(100);
             let entry = w.bus.slots.get(&key);
@@ -197,6 +206,13 @@ fn perform(w: &mut World, op: Op) -> Reply {
             w.record(3, revision);
             notify(w, key);
             Reply::Written(revision)
+        }
+        Op::PutNode { record, expected } => {
+            let known = w.bus.nodes.get(&record.node);
+            if known.map(|(revision, _)| *revision) != expected {
+                return Reply::Lost;
+            }
+            Reply::Written(decide_node(w, record))
         }
         Op::Publish(offer) => {
             offers::publish(w, offer);
@@ -251,6 +267,16 @@ pub fn create_plan(w: &mut World, plan: Arc<Plan>) -> bool {
 pub fn replace_chain(w: &mut World, record: Arc<ChainRecord>, expected: Revision) -> bool {
     let judged_at = w.now;
     matches!(put_chain(w, record, Some(expected), judged_at), Reply::Written(_))
+}
+
+/// A decision about a node, over whatever was decided before.
+pub fn decide_node(w: &mut World, record: Arc<NodeRecord>) -> Revision {
+    let revision = w.bus.next_revision();
+    let node = record.node.clone();
+    w.bus.nodes.insert(node.clone(), (revision, record));
+    w.record(4, revision);
+    notify(w, WatchKey::Node(node));
+    revision
 }
 
 /// Tells every coordinator that watches: in order per key, in any order over keys, now and then twice.

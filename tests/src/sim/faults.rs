@@ -3,7 +3,10 @@
 use super::World;
 use super::queue::{Actor, Ev, Msg};
 use super::rng::Rng;
-use super::{agent, coordinator, losses};
+use super::{agent, bus, coordinator, losses};
+use common::node::{DecidedBy, NodeRecord, NodeStanding};
+use common::units::UnixMs;
+use std::sync::Arc;
 
 /// Faults of single operations; which of them a seed has.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +39,7 @@ enum Kind {
     CutAgent,
     RestartAgent,
     Cordon,
+    Decision,
     BusDown,
     /// An outage too short for everybody to notice.
     Stutter,
@@ -46,7 +50,7 @@ enum Kind {
     LoseRegistry,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::CrashCoordinator,
     Kind::PauseCoordinator,
     Kind::CutCoordinator,
@@ -55,6 +59,7 @@ const KINDS: [Kind; 15] = [
     Kind::CutAgent,
     Kind::RestartAgent,
     Kind::Cordon,
+    Kind::Decision,
     Kind::BusDown,
     Kind::Stutter,
     Kind::StoreDown,
@@ -93,6 +98,13 @@ pub enum Fault {
         node: usize,
         for_ms: u64,
     },
+    /// An operator closes a node, or opens it.
+    Decide {
+        node: usize,
+        standing: NodeStanding,
+    },
+    /// All nodes take jobs again, and again after a while: what was quarantined is looked at.
+    OpenAll,
     /// No leader: nobody is answered.
     BusDown {
         for_ms: u64,
@@ -167,6 +179,7 @@ impl Menu {
                         Kind::CutAgent => Fault::Cut { actor: n, for_ms: rng.range(1_000, 60_000) },
                         Kind::RestartAgent => Fault::Shutdown { node },
                         Kind::Cordon => Fault::Cordon { node, for_ms: rng.range(1_000, 40_000) },
+                        Kind::Decision => Fault::Decide { node, standing: standing(rng) },
                         Kind::BusDown => Fault::BusDown { for_ms: rng.range(9_000, 45_000) },
                         Kind::Stutter => Fault::BusDown { for_ms: rng.range(200, 5_000) },
                         Kind::LoseSlots => Fault::LoseSlots { newest_ms: u64::MAX },
@@ -183,6 +196,18 @@ impl Menu {
             }
         }
         faults
+    }
+}
+
+fn standing(rng: &mut Rng) -> NodeStanding {
+    match rng.range(0, 5) {
+        0 => NodeStanding::Open,
+        1 => NodeStanding::Cordoned,
+        2 => NodeStanding::Quarantined,
+        _ => NodeStanding::Draining {
+            after_ms: *rng.pick(&[0, 5_000, 30_000]),
+            grace_ms: *rng.pick(&[None, Some(5_000)]),
+        },
     }
 }
 
@@ -213,6 +238,13 @@ pub fn happen(w: &mut World, fault: Fault) {
             w.tell(0, Actor::Node(node), life, Msg::Agent(Box::new(agent_core::Event::Cordon(because))));
             w.tell(for_ms, Actor::Node(node), life, Msg::Agent(Box::new(agent_core::Event::Cordon(None))));
         }
+        Fault::Decide { node, standing } => decide(w, node, standing),
+        Fault::OpenAll => {
+            let closed = |n: &usize| is_closed(w, *n);
+            let closed: Vec<usize> = (0..w.nodes.len()).filter(closed).collect();
+            closed.into_iter().for_each(|n| decide(w, n, NodeStanding::Open));
+            w.after(30_000, Ev::Fault(Fault::OpenAll));
+        }
         Fault::BusDown { for_ms } => w.bus.go_down(w.now, for_ms),
         Fault::LoseSlots { newest_ms } => losses::slots(w, newest_ms),
         Fault::LoseRegistry => losses::registry(w),
@@ -225,6 +257,17 @@ pub fn happen(w: &mut World, fault: Fault) {
         }
         Fault::Heal => heal(w),
     }
+}
+
+fn is_closed(w: &World, n: usize) -> bool {
+    let decided = w.bus.nodes.get(&w.nodes[n].id);
+    decided.is_some_and(|(_, record)| record.standing != NodeStanding::Open)
+}
+
+fn decide(w: &mut World, n: usize, standing: NodeStanding) {
+    let (node, since) = (w.nodes[n].id.clone(), UnixMs(w.now));
+    let record = NodeRecord { node, standing, reason: "by hand".into(), by: DecidedBy::Operator, since };
+    bus::decide_node(w, Arc::new(record));
 }
 
 fn crash(w: &mut World, actor: Actor) {
@@ -280,4 +323,5 @@ fn heal(w: &mut World) {
         let life = w.nodes[n].life;
         w.tell(0, Actor::Node(n), life, Msg::Agent(Box::new(agent_core::Event::Cordon(None))));
     }
+    happen(w, Fault::OpenAll);
 }

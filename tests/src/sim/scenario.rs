@@ -11,6 +11,9 @@ pub struct Scenario {
     pub nodes: Vec<Vec<DeviceSpec>>,
     pub plans: Vec<PlanSpec>,
     pub cancels_at: Vec<u64>,
+    pub pauses_at: Vec<u64>,
+    /// When what was lost is tried again by hand.
+    pub retry_at: Option<u64>,
     pub menu: Menu,
     pub faults: Vec<(u64, Fault)>,
     /// From here on nothing fails any more.
@@ -65,8 +68,22 @@ impl Scenario {
         }
         let cancels = if rng.chance(250) { rng.range(1, 2) } else { 0 };
         let cancels_at = (0..cancels).map(|_| rng.range(3_000, heal_at)).collect();
+        let pauses = if rng.chance(200) { rng.range(1, 2) } else { 0 };
+        let pauses_at = (0..pauses).map(|_| rng.range(3_000, heal_at)).collect();
+        let retry_at = rng.chance(200).then(|| rng.range(20_000, heal_at + 60_000));
         let faults = menu.schedule(rng, coordinators, nodes.len(), heal_at);
-        Scenario { coordinators, nodes, plans, cancels_at, menu, faults, heal_at, need_gpu_mib }
+        Scenario {
+            coordinators,
+            nodes,
+            plans,
+            cancels_at,
+            pauses_at,
+            retry_at,
+            menu,
+            faults,
+            heal_at,
+            need_gpu_mib,
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn of_finished(state: &State, job: &OpenJob<'_>) -> Option<(ChainReco
         }
         Verified::Broken(what) => {
             let message = format!("result is not whole: {what}");
-            let ended = Ended { cause: Cause::Infrastructure, message, node };
+            let ended = Ended { cause: Cause::Infrastructure, message, node, progress: false };
             transition::retry(&job.chain.record, job.phase, ended, &state.options)
         }
         Verified::Unavailable { .. } => None,

@@ -35,12 +35,14 @@ pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(Ch
     match &slot.state {
         SlotState::Failed { place, failure } => {
             let node = Some(place.node.clone());
-            let ended = Ended { cause: failure.cause, message: failure.message.clone(), node };
+            let (cause, message) = (failure.cause, failure.message.clone());
+            let ended = Ended { cause, message, node, progress: failure.checkpointed };
             transition::retry(record, job.phase, ended, &state.options)
         }
-        SlotState::Held { place, .. } if now.since(seen.seen_at) > state.options.lease => {
+        SlotState::Held { place, checkpointed, .. } if now.since(seen.seen_at) > state.options.lease => {
             let message = format!("lease ran out: {} did not renew for {}", place.node, state.options.lease);
-            let ended = Ended { cause: Cause::Infrastructure, message, node: Some(place.node.clone()) };
+            let (node, progress) = (Some(place.node.clone()), *checkpointed);
+            let ended = Ended { cause: Cause::Infrastructure, message, node, progress };
             transition::retry(record, job.phase, ended, &state.options)
         }
         SlotState::Closed { .. } => transition::raise_attempt(record, job.phase, slot.attempt.next()),

@@ -4,7 +4,9 @@
 mod commit;
 mod lease;
 mod offer;
+mod preempt;
 mod publish;
+mod yields;
 
 use crate::effect::Effect;
 use crate::state::{ChainSeen, State};
@@ -34,7 +36,11 @@ pub fn due(state: &State, now: Millis) -> Vec<Effect> {
     }
     effects.extend(lease::fence(state));
     effects.extend(commit::verify(state, now, &waiting));
-    effects.extend(offer::offers(state, now, &waiting));
+    let (offers, unplaced) = offer::offers(state, now, &waiting);
+    effects.extend(offers);
+    let victims = preempt::victims(state, now, &waiting, &unplaced);
+    effects.extend(yields::yields(state, now, &waiting, &victims));
+    effects.extend(crate::standing::quarantines(state, now));
     effects.extend(publish::publish(state));
     let mut said = BTreeSet::new();
     effects.retain(|e| said.insert(e.key()));

@@ -7,12 +7,18 @@ use crate::state::{SlotSeen, State};
 use common::messages::JobOffer;
 use common::slot::{Place, Slot, SlotState};
 use common::units::Millis;
+use std::collections::BTreeSet;
 
-/// Offers for all that waits, best first; a job that fits nowhere now holds up nobody behind it.
-pub(super) fn offers(state: &State, now: Millis, waiting: &[OpenJob<'_>]) -> Vec<Effect> {
+/// Offers for all that waits, best first; a job that fits nowhere now holds up nobody behind it. Also those that
+/// got none.
+pub(super) fn offers<'a>(
+    state: &State,
+    now: Millis,
+    waiting: &[OpenJob<'a>],
+) -> (Vec<Effect>, Vec<OpenJob<'a>>) {
     let mut effects = Vec::new();
     let mut unplaced = Vec::new();
-    for job in waiting {
+    for job in waiting.iter().filter(|job| job.job.paused.is_none()) {
         let slot = state.slots.get(&job.key);
         match slot.map(|seen| judge(state, now, job, seen)).unwrap_or(Standing::Free) {
             Standing::Taken => {}
@@ -26,13 +32,16 @@ pub(super) fn offers(state: &State, now: Millis, waiting: &[OpenJob<'_>]) -> Vec
         }
     }
     if unplaced.is_empty() {
-        return effects;
+        return (effects, unplaced);
     }
+    let mut placed = BTreeSet::new();
     for (at, place) in queue::place(state, now, &unplaced) {
         let job = &unplaced[at];
         effects.push(write_offer(job, state.slots.get(&job.key), place));
+        placed.insert(at);
     }
-    effects
+    let left = unplaced.into_iter().enumerate().filter(|(at, _)| !placed.contains(at));
+    (effects, left.map(|(_, job)| job).collect())
 }
 
 enum Standing {
@@ -50,12 +59,14 @@ fn judge(state: &State, now: Millis, job: &OpenJob<'_>, seen: &SlotSeen) -> Stan
     }
     let stale = seen.is_stale_offer(now, &state.options);
     match &seen.slot.state {
-        SlotState::Offered { .. } if stale => Standing::Free,
+        // A node that was closed since is not waited for.
+        SlotState::Offered { place } if stale || state.is_closed_by_decision(&place.node) => Standing::Free,
         SlotState::Offered { .. } => Standing::Say,
         SlotState::Declined { .. } => Standing::Free,
         _ => Standing::Taken,
     }
 }
+
 fn write_offer(job: &OpenJob<'_>, slot: Option<&SlotSeen>, place: Place) -> Effect {
     let again = slot.filter(|s| s.slot.attempt == job.attempt);
     let offer = again.map_or(1, |s| s.slot.offer.saturating_add(1));

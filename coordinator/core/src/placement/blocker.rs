@@ -139,7 +139,9 @@ impl fmt::Display for Blocker {
 }
 
 fn names(holders: &[Holder]) -> String {
-    let list: Vec<String> = holders.iter().map(|h| format!("{} {}", h.job.name, h.mib)).collect();
+    let makes_way = |h: &Holder| if h.yields { " (asked to yield)" } else { "" };
+    let list: Vec<String> =
+        holders.iter().map(|h| format!("{} {}{}", h.job.name, h.mib, makes_way(h))).collect();
     list.join(", ")
 }
 

@@ -94,6 +94,13 @@ fn whole_line<'a>(state: &'a State, now: Millis, waiting: &[OpenJob<'a>], setup:
         let mut item_at: BTreeMap<Phase, usize> = BTreeMap::new();
         let open: BTreeMap<Phase, OpenJob<'a>> = open_jobs(chain).map(|job| (job.phase, job)).collect();
         for (phase, record) in chain.record.jobs.iter().filter(|(_, job)| !job.state.is_terminal()) {
+            // What is paused, and what waits for it, comes at a time that nobody knows.
+            let held_up = |p: &Phase| {
+                !item_at.contains_key(p) && chain.record.jobs.get(p).is_some_and(|j| !j.state.is_terminal())
+            };
+            if record.paused.is_some() || record.spec.inputs.parents.keys().any(held_up) {
+                continue;
+            }
             let class = setup.class(&record.spec);
             let at = asked.get(&(&chain.record.id, *phase)).copied();
             let mut item = match (open.get(phase), at) {

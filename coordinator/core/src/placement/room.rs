@@ -51,6 +51,9 @@ pub struct Holder {
     /// Expected time to its end; `None` = not known.
     #[serde(skip)]
     pub left_ms: Option<u64>,
+    /// It was asked to make way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub yields: bool,
 }
 
 impl Room {
@@ -152,6 +155,7 @@ impl Fleet {
                     mib: r.place.reserve_mib,
                     exclusive: false,
                     left_ms: r.eta_ms,
+                    yields: false,
                 }));
                 rooms.push(room);
             }
@@ -232,6 +236,8 @@ fn rooms_of<'a>(
             room.shut = Some(Blocker::Unreachable { silent_ms: now.since(seen.heard_at).0 });
         } else if let Some(because) = &seen.beat.closed_because {
             room.shut = Some(Blocker::NodeClosed { because: because.clone() });
+        } else if let Some(because) = state.closed_by_decision(node) {
+            room.shut = Some(Blocker::NodeClosed { because });
         }
         room.holders = holders(state, now, node, report);
         room
@@ -254,7 +260,8 @@ fn holders(state: &State, now: Millis, node: &NodeId, report: &DeviceReport) -> 
         let record = state.chains.get(&chain).and_then(|c| c.record.jobs.get(&job.name.phase));
         let left_ms = record.map(|record| left_ms(state, now, seen, record));
         let exclusive = record.is_some_and(|r| r.spec.need.policy == PlacementPolicy::Exclusive);
-        by_key.insert(*key, Holder { job, mib: place.reserve_mib, exclusive, left_ms });
+        let yields = matches!(seen.slot.state, SlotState::Held { yields: Some(_), .. });
+        by_key.insert(*key, Holder { job, mib: place.reserve_mib, exclusive, left_ms, yields });
     }
     let running = state.nodes.get(node).map(|n| n.beat.running.as_slice()).unwrap_or_default();
     for attempt in running.iter().filter(|r| r.place.device == report.id) {
@@ -264,6 +271,7 @@ fn holders(state: &State, now: Millis, node: &NodeId, report: &DeviceReport) -> 
             mib: attempt.place.reserve_mib,
             exclusive: false,
             left_ms: Some(0),
+            yields: false,
         });
     }
     by_key.into_values().collect()

@@ -7,6 +7,7 @@ use common::digest::Digest;
 use common::ids::{Attempt, ChainId, DatasetId, DeviceId, Incarnation, JobName, NodeId, Phase, Revision};
 use common::job_key::JobKey;
 use common::messages::{DeviceKind, DeviceReport, NodeBeat};
+use common::node::{DecidedBy, NodeRecord, NodeStanding};
 use common::plan::{MemoryNeed, Plan, PlanOptions};
 use common::registry::{CommittedRef, RegistryEntry};
 use common::slot::{Place, Slot, SlotState};
@@ -203,6 +204,11 @@ impl World {
             Effect::Verify { key, attempt, .. } => {
                 return self.verify.insert((key, attempt));
             }
+            Effect::Quarantine { node, reason, .. } => {
+                let (standing, by) = (NodeStanding::Quarantined, DecidedBy::Coordinator);
+                let record = NodeRecord { node, standing, reason, by, since: UnixMs(1) };
+                self.tell(Event::NodeDecided { record: Box::new(record), revision });
+            }
             Effect::Publish { entry, .. } => self.tell(Event::RegistrySeen { entry, revision }),
         }
         true
@@ -239,12 +245,7 @@ impl World {
     }
 
     pub fn hold(&mut self, key: JobKey, beat: u64) {
-        self.agent(key, |place| SlotState::Held {
-            place,
-            incarnation: Incarnation(1),
-            beat,
-            stage: Stage::Training,
-        });
+        self.agent(key, |place| SlotState::held(place, Incarnation(1), beat, Stage::Training));
     }
 
     pub fn finish(&mut self, key: JobKey) {

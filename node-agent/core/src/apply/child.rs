@@ -56,7 +56,7 @@ pub(super) fn spawn_failed(
     match &run.state {
         AttemptState::Starting { claim, .. } => {
             let claim = claim.clone();
-            let failure = Failure { cause: Cause::Infrastructure, message, checkpointed: false };
+            let failure = Failure { trained_ms: Some(0), ..Failure::new(Cause::Infrastructure, message) };
             Ok(ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now))
         }
         AttemptState::Stopping { child: None, .. } => {
@@ -189,7 +189,10 @@ pub(super) fn exited(
             state.ledger.release(&id);
             run.state = AttemptState::Uploading { claim, result, saves, since: now, tries: Tries::new(now) };
         }
-        Err(failure) => changed.add(ending::fail(&mut state.ledger, run, claim, saves, failure, until, now)),
+        Err(mut failure) => {
+            failure.trained_ms = child.as_ref().map(|child| now.since(child.started).0);
+            changed.add(ending::fail(&mut state.ledger, run, claim, saves, failure, until, now));
+        }
     }
     Ok(changed)
 }

@@ -1,5 +1,6 @@
 //! How an attempt is lost, fails, or comes to its last word.
 
+use super::stopping;
 use crate::attempt::{AttemptState, Child, Claim, LastWord, Run, Saves, StopWhy, Verdict};
 use crate::event::{Change, Changed, ChildExit};
 use crate::ledger::Ledger;
@@ -81,7 +82,9 @@ pub(super) fn judge_exit<'a>(
         (Some(StopWhy::Stuck { message } | StopWhy::Foreign { message }), ..) => {
             infrastructure(message.clone())
         }
-        (Some(StopWhy::Shutdown), ..) => (Cause::Preemption, "agent stopping".to_owned()),
+        (Some(why @ (StopWhy::Shutdown | StopWhy::Asked { .. })), ..) => {
+            (Cause::Preemption, stopping::yielded(why))
+        }
         (_, ChildExit::Code(exit_code::FAILED), Some(LastWord::Failed { kind, message })) => {
             (cause_of(*kind), message.clone())
         }
@@ -98,7 +101,7 @@ pub(super) fn judge_exit<'a>(
         (_, ChildExit::Code(exit_code::DONE), _) => infrastructure("exit 0 without output".to_owned()),
         (_, exit, _) => infrastructure(format!("the trainer ended with {exit}")),
     };
-    Err(Failure { cause, message, checkpointed: false })
+    Err(Failure::new(cause, message))
 }
 
 fn cause_of(kind: FailureKind) -> Cause {

@@ -6,13 +6,15 @@
 //! | `slots` | a slot was read, written, or found at start |
 //! | `work` | inputs fetched, checkpoints and results stored, scratch cleaned |
 //! | `child` | the trainer started, spoke, ended |
-//! | `time` | time passed, cordon, shutdown |
+//! | `time` | time passed, cordon |
+//! | `stopping` | the agent ends, or the coordinator wants a device back |
 //! | `ending` | how an attempt is lost or brought to its end |
 
 mod child;
 mod ending;
 mod offer;
 mod slots;
+mod stopping;
 mod time;
 mod work;
 
@@ -42,9 +44,9 @@ fn dispatch(state: &mut State, now: Millis, event: Event) -> Result<Changed, Ref
         Event::Cordon(because) => Ok(time::cordon(state, because)),
         Event::Shutdown => {
             let grace = state.options.stop_grace;
-            Ok(time::shutdown(state, now, now.plus(grace)))
+            Ok(stopping::shutdown(state, now, now.plus(grace)))
         }
-        Event::ShutdownNow => Ok(time::shutdown(state, now, now)),
+        Event::ShutdownNow => Ok(stopping::shutdown(state, now, now)),
         Event::Devices { taken_at, devices } => {
             state.ledger.observe(taken_at, devices);
             Ok(Changed::nothing())

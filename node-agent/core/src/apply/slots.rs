@@ -1,6 +1,6 @@
 //! Slots read and written: taking, renewing, telling the end, being fenced.
 
-use super::ending;
+use super::{ending, stopping};
 use crate::attempt::{AttemptState, Claim, Run, Saves, Take, Verdict};
 use crate::effect::ABSENT;
 use crate::event::{Change, Changed, ReadOutcome, Refused, WriteOutcome};
@@ -105,7 +105,11 @@ fn found(state: &mut State, now: Millis, id: RunId, revision: Revision, slot: &S
             Standing::Lost { to } => give_up(state, now, id, to),
             Standing::Told => told(state, id),
             Standing::Offered | Standing::Behind { .. } => resume_claim(state, now, id, revision, None),
-            Standing::Held { beat } => resume_claim(state, now, id, revision, Some(beat)),
+            Standing::Held { beat, yields } => {
+                let mut changed = resume_claim(state, now, id, revision, Some(beat));
+                changed.add(stopping::asked(state, now, id, yields));
+                changed
+            }
         };
     }
     if !matches!(run.state, AttemptState::Taking(Take::Read { .. })) {
@@ -113,7 +117,11 @@ fn found(state: &mut State, now: Millis, id: RunId, revision: Revision, slot: &S
     }
     match standing {
         Standing::Offered => admit(state, now, id, revision),
-        Standing::Held { beat } => adopt(state, now, id, revision, beat),
+        Standing::Held { beat, yields } => {
+            let mut changed = adopt(state, now, id, revision, beat);
+            changed.add(stopping::asked(state, now, id, yields));
+            changed
+        }
         Standing::Told => drop_offer(state, id, "it is told already".to_owned()),
         Standing::Behind { to } => drop_offer(state, id, to),
         Standing::Lost { to } => drop_offer(state, id, to),
@@ -174,7 +182,7 @@ fn adopt(state: &mut State, now: Millis, id: RunId, revision: Revision, beat: u6
     changed.add(Changed::one(Change::Took { run: id }));
     changed.add(lease_differs(&state.options, run));
     let write_at = now.plus(run.renew_every(&state.options));
-    let claim = Claim { revision, beat, write_at, read_at: None, held_since: now };
+    let claim = Claim { revision, beat, write_at, read_at: None, held_since: now, yields: None };
     // The slot says that we hold it, so what we can not do has to be told there.
     let failure = match room {
         _ if matches!(state.mode, Mode::Stopping { .. }) => {
@@ -185,7 +193,7 @@ fn adopt(state: &mut State, now: Millis, id: RunId, revision: Revision, beat: u6
     };
     match failure {
         Some((cause, message)) => {
-            let failure = Failure { cause, message, checkpointed: false };
+            let failure = Failure::new(cause, message);
             changed.add(ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now));
         }
         None => run.state = AttemptState::Fetching { claim, since: now, tries: Tries::new(now) },

@@ -2,7 +2,7 @@
 
 use super::{child, ending, slots, work};
 use crate::attempt::{AttemptState, Saves, StopWhy, Take};
-use crate::event::{Change, Changed};
+use crate::event::Changed;
 use crate::state::{Mode, RunId, State};
 use common::slot::{Cause, Failure};
 use common::trainer_protocol::Stage;
@@ -90,7 +90,7 @@ fn stuck(state: &State, now: Millis, id: RunId) -> Option<String> {
 fn fail_childless(state: &mut State, now: Millis, id: RunId, cause: Cause, message: String) -> Changed {
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
     let Some(claim) = run.state.claim().cloned() else { return Changed::nothing() };
-    let failure = Failure { cause, message, checkpointed: false };
+    let failure = Failure::new(cause, message);
     ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now)
 }
 
@@ -101,62 +101,4 @@ pub(super) fn cordon(state: &mut State, because: Option<String>) -> Changed {
         (_, None) => Mode::Open,
     };
     Changed::nothing()
-}
-
-/// Brings everything to an end by `until`: children save a checkpoint and yield, those alive then are killed.
-pub(super) fn shutdown(state: &mut State, now: Millis, until: Millis) -> Changed {
-    let until = match state.mode {
-        Mode::Stopping { until: sooner } => until.min(sooner),
-        Mode::Open | Mode::Closed { .. } => until,
-    };
-    state.mode = Mode::Stopping { until };
-    let mut changed = Changed::nothing();
-    let ids: Vec<RunId> = state.runs.keys().copied().collect();
-    for id in ids {
-        changed.add(shut(state, now, id, until));
-    }
-    changed
-}
-
-fn shut(state: &mut State, now: Millis, id: RunId, until: Millis) -> Changed {
-    let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
-    match run.take_state() {
-        // A write that may have been stored is not walked away from: it is adopted and failed, or times out.
-        AttemptState::Taking(take @ (Take::Hold { .. } | Take::Read { reserved: true, .. })) => {
-            run.state = AttemptState::Taking(take);
-            Changed::nothing()
-        }
-        AttemptState::Taking(_) => slots::drop_offer(state, id, "the agent is stopping".to_owned()),
-        AttemptState::Fetching { claim, .. } => {
-            let message = "agent stopping".to_owned();
-            let failure = Failure { cause: Cause::Preemption, message, checkpointed: false };
-            ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now)
-        }
-        AttemptState::Starting { claim, .. } => {
-            run.state = stopping(Some(claim), None, Saves::default(), now);
-            Changed::one(Change::Stopping { run: id, why: StopWhy::Shutdown.to_string() })
-        }
-        AttemptState::Running { claim, child, saves } => {
-            run.state = stopping(Some(claim), Some(child), saves, until);
-            Changed::one(Change::Stopping { run: id, why: StopWhy::Shutdown.to_string() })
-        }
-        AttemptState::Stopping { claim, child, saves, why, asked, kill_at } => {
-            let kill_at = kill_at.min(until);
-            run.state = AttemptState::Stopping { claim, child, saves, why, asked, kill_at };
-            Changed::nothing()
-        }
-        other => {
-            run.state = other;
-            Changed::nothing()
-        }
-    }
-}
-
-fn stopping(
-    claim: Option<crate::attempt::Claim>,
-    child: Option<crate::attempt::Child>,
-    saves: Saves,
-    kill_at: Millis,
-) -> AttemptState {
-    AttemptState::Stopping { claim, child, saves, why: StopWhy::Shutdown, asked: false, kill_at }
 }

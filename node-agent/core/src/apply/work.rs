@@ -57,7 +57,7 @@ pub(super) fn fetch_failed(
         return Ok(Changed::one(Change::Trouble { run: id, message: problem.message }));
     }
     let claim = claim.clone();
-    let failure = Failure { cause: problem.cause, message: problem.message, checkpointed: false };
+    let failure = Failure::new(problem.cause, problem.message);
     let run = state.runs.get_mut(&id).ok_or(Refused::UnknownRun(id))?;
     Ok(ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now))
 }
@@ -149,6 +149,6 @@ pub(super) fn result_lost(
     let Some(run) = state.runs.get_mut(&id) else { return Changed::nothing() };
     let AttemptState::Uploading { claim, saves, .. } = &run.state else { return Changed::nothing() };
     let (claim, checkpointed) = (claim.clone(), saves.stored.is_some());
-    let failure = Failure { cause, message, checkpointed };
+    let failure = Failure { checkpointed, ..Failure::new(cause, message) };
     ending::fail(&mut state.ledger, run, claim, Saves::default(), failure, now, now)
 }

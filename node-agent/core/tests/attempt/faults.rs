@@ -188,12 +188,7 @@ fn a_child_of_another_protocol_is_not_used() {
 }
 
 fn held_by(incarnation: u64) -> SlotState {
-    SlotState::Held {
-        place: place(1_000),
-        incarnation: Incarnation(incarnation),
-        beat: 7,
-        stage: Stage::Training,
-    }
+    SlotState::held(place(1_000), Incarnation(incarnation), 7, Stage::Training)
 }
 
 #[test]

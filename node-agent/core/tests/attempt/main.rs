@@ -14,3 +14,4 @@ mod random;
 mod store;
 mod support;
 mod way;
+mod yields;

@@ -12,12 +12,12 @@ use proptest::prelude::*;
 fn slot() -> impl Strategy<Value = Slot> {
     let state = prop_oneof![
         3 => Just(SlotState::Offered { place: place(1_000) }),
-        3 => (1..3u64, 0..5u64).prop_map(|(life, beat)| SlotState::Held {
-            place: place(1_000),
-            incarnation: Incarnation(life),
+        3 => (1..3u64, 0..5u64).prop_map(|(life, beat)| SlotState::held(
+            place(1_000),
+            Incarnation(life),
             beat,
-            stage: Stage::Training,
-        }),
+            Stage::Training
+        )),
         1 => Just(SlotState::Closed { because: "cancelled".into() }),
         1 => Just(SlotState::Finished { place: place(1_000), manifest: Digest::of(b"m"), duration_ms: 1 }),
     ];

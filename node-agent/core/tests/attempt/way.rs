@@ -128,11 +128,7 @@ fn a_slot_that_may_be_ours_is_never_walked_away_from() {
 #[test]
 fn a_slot_that_is_ours_and_has_no_room_is_told_failed() {
     let mut world = World::new();
-    world.write_slot(
-        SlotState::Held { place: place(9_000), incarnation: Incarnation(1), beat: 0, stage: Stage::Fetching },
-        1,
-        1,
-    );
+    world.write_slot(SlotState::held(place(9_000), Incarnation(1), 0, Stage::Fetching), 1, 1);
     let mut large = offer(1, 1);
     large.place = place(9_000);
     world.tell(Event::Offer(Box::new(large)));

@@ -61,7 +61,9 @@ fn restart(w: &mut World, c: usize) {
     let now = coordinator::now(w, c);
     let Some(old) = w.coordinators[c].state.as_ref().filter(|s| s.loaded && s.bus_up) else { return };
     let mut fresh = State::new(old.options.clone());
-    for fact in (0..4).flat_map(|which| coordinator::bucket(&w.bus, which)).map(Fact::into_event) {
+    for fact in
+        (0..coordinator::BUCKETS).flat_map(|which| coordinator::bucket(&w.bus, which)).map(Fact::into_event)
+    {
         let _ = apply(&mut fresh, now, fact);
     }
     let _ = apply(&mut fresh, now, Event::Loaded);
@@ -69,6 +71,11 @@ fn restart(w: &mut World, c: usize) {
         && old.chains.len() == fresh.chains.len()
         && old.slots.len() == fresh.slots.len()
         && old.registry.len() == fresh.registry.len()
+        && old.standings.len() == fresh.standings.len()
+        && fresh
+            .standings
+            .iter()
+            .all(|(n, s)| old.standings.get(n).is_some_and(|o| o.revision == s.revision))
         && fresh.chains.iter().all(|(id, s)| old.chains.get(id).is_some_and(|o| o.revision == s.revision))
         && fresh.slots.iter().all(|(k, s)| old.slots.get(k).is_some_and(|o| o.revision == s.revision))
         && fresh.registry.iter().all(|(n, s)| old.registry.get(n).is_some_and(|o| o.revision == s.revision));
@@ -78,6 +85,9 @@ fn restart(w: &mut World, c: usize) {
     let mut old = old.clone();
     old.chains.values_mut().for_each(|s| s.seen_at = now);
     old.slots.values_mut().for_each(|s| s.seen_at = now);
+    old.standings.values_mut().for_each(|s| s.seen_at = now);
+    // Counted by each coordinator for itself: what is lost with one is a quarantine that comes later.
+    old.suspects.clear();
     old.published.clear();
     old.used.clear();
     let told = old.committed.iter().filter(|(key, result)| w.store.known(key).0 == Some(*result));

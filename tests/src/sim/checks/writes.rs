@@ -35,7 +35,8 @@ pub fn chain(w: &mut World, before: Option<&ChainRecord>, after: &ChainRecord, j
             continue;
         }
         let name = format!("{} {phase}", after.id);
-        if was.state.is_terminal() {
+        let reopened = w.admin.reopening && was.state.result().is_none();
+        if was.state.is_terminal() && !reopened {
             w.violated("the end of a job is final", format!("{name}: {:?} -> {:?}", was.state, job.state));
         }
         match &job.state {
@@ -80,6 +81,9 @@ pub fn chain(w: &mut World, before: Option<&ChainRecord>, after: &ChainRecord, j
                 Cause::UserError => "an attempt met unusable captures",
                 Cause::Store => "a store refused a result for too long",
             });
+            if past.message.contains("makes way for") {
+                w.history.mark("an attempt made way for a higher priority");
+            }
             lease(w, &name, was.key(), &past.message, judged_at);
         }
     }
@@ -146,8 +150,15 @@ pub fn slot(w: &mut World, key: &JobKey, before: Option<&Slot>, after: &Slot) {
         (_, Offered { .. }) if after.attempt > before.attempt => true,
         (Offered { .. } | Declined { .. }, Offered { .. }) => after.offer > before.offer,
         (Offered { place: a }, Held { place: b, .. } | Declined { place: b, .. }) => same_offer && a == b,
-        (Held { incarnation: a, beat: was, .. }, Held { incarnation: b, beat: is, .. }) => {
-            same_offer && a == b && is > was
+        (
+            Held { incarnation: a, beat: was, yields: before, .. },
+            Held { incarnation: b, beat: is, yields: after, .. },
+        ) => {
+            let asks = before.is_none() && after.is_some();
+            if asks {
+                w.history.mark("a holder was asked to yield");
+            }
+            same_offer && a == b && (is > was || is == was && asks) && (before.is_none() || after == before)
         }
         (Held { .. }, Finished { .. } | Failed { .. }) => same_offer,
         (Offered { .. } | Held { .. }, Closed { .. }) => same_offer,

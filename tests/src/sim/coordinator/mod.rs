@@ -24,7 +24,7 @@ const COOL_DOWN_MS: u64 = 300;
 /// A loop that turns each second and did not for this long was stopped.
 const STANDSTILL_MS: u64 = 3_000;
 const PROBE_EVERY_MS: u64 = 2_000;
-const BUCKETS: usize = 4;
+pub const BUCKETS: usize = 5;
 
 #[derive(Default)]
 pub struct Coordinator {

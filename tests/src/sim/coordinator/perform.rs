@@ -9,7 +9,9 @@ use crate::sim::queue::{Actor, Msg};
 use common::chain::JobState;
 use common::ids::{ChainId, Revision};
 use common::job_key::JobKey;
+use common::node::{DecidedBy, NodeRecord, NodeStanding};
 use common::slot::{Slot, SlotState};
+use common::units::UnixMs;
 use coordinator_core::effect::NoteKind;
 use coordinator_core::state::Verified;
 use coordinator_core::{Effect, EffectKey, Event};
@@ -88,6 +90,13 @@ fn write(w: &mut World, c: usize, task: Task, judged_at: u64) {
         Effect::Publish { entry, expected } => {
             Op::PutRegistry { entry: Arc::new(entry.as_ref().clone()), expected: *expected }
         }
+        Effect::Quarantine { node, reason, expected } => {
+            w.history.mark("a node was quarantined");
+            let (standing, by) = (NodeStanding::Quarantined, DecidedBy::Coordinator);
+            let (node, reason, since) = (node.clone(), reason.clone(), UnixMs(w.now));
+            let record = Arc::new(NodeRecord { node, standing, reason, by, since });
+            Op::PutNode { record, expected: *expected }
+        }
         Effect::Verify { .. } => return finished(w, c, task.key, Vec::new()),
     };
     let step = if task.step == Step::SecondWrite { Step::SecondWrite } else { Step::Write };
@@ -130,6 +139,7 @@ pub fn on_reply(w: &mut World, c: usize, token: u64, reply: Reply) {
                 }
                 Effect::WriteSlot { key, .. } => Op::GetSlot(*key),
                 Effect::Publish { entry, .. } => Op::GetRegistry(entry.name.clone()),
+                Effect::Quarantine { node, .. } => Op::GetNode(node.clone()),
                 Effect::PublishOffer { .. } | Effect::Verify { .. } => {
                     return finished(w, c, task.key, Vec::new());
                 }
@@ -158,7 +168,8 @@ fn written(w: &mut World, c: usize, task: Task, revision: Revision) {
         }
         Effect::WriteSlot { key, slot, .. } => vec![Event::SlotSeen { key, slot, revision }],
         Effect::Publish { entry, .. } => vec![Event::RegistrySeen { entry, revision }],
-        Effect::PublishOffer { .. } | Effect::Verify { .. } => Vec::new(),
+        // The watch tells what was written.
+        Effect::Quarantine { .. } | Effect::PublishOffer { .. } | Effect::Verify { .. } => Vec::new(),
     };
     finished(w, c, task.key, facts);
 }
@@ -175,6 +186,9 @@ fn reread(effect: &Effect, reply: Reply) -> Vec<Event> {
         (Effect::WriteSlot { key, .. }, Reply::Slot { found, .. }) => slot_facts(*key, found),
         (_, Reply::Registry(Some((revision, entry)))) => {
             vec![Event::RegistrySeen { entry: Box::new(entry.as_ref().clone()), revision }]
+        }
+        (_, Reply::Node(Some((revision, record)))) => {
+            vec![Event::NodeDecided { record: Box::new(record.as_ref().clone()), revision }]
         }
         _ => Vec::new(),
     }
@@ -254,5 +268,6 @@ fn brief(effect: &Effect) -> String {
         }
         Effect::Verify { key, attempt, .. } => format!("verify {} {attempt}", key.0.short()),
         Effect::Publish { entry, .. } => format!("publish {} of {}", entry.name, entry.plan),
+        Effect::Quarantine { node, reason, .. } => format!("quarantine {node}: {reason}"),
     }
 }
