@@ -95,6 +95,12 @@ pub fn flatten(tree: &serde_json::Value) -> BTreeMap<String, String> {
     flat
 }
 
+/// The architecture of a phase's networks, as in its semantic configuration: what makes two jobs of the same size.
+pub fn shape_of(semantic: &serde_json::Value) -> Digest {
+    let lines = flatten(semantic).into_iter().filter(|(key, _)| key.contains("arch."));
+    Digest::of(lines.map(|(key, value)| format!("{key}={value}\n")).collect::<String>().as_bytes())
+}
+
 fn flatten_into(path: &str, node: &serde_json::Value, flat: &mut BTreeMap<String, String>) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match node {

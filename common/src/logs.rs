@@ -43,7 +43,7 @@ impl LogPiece {
     /// `Nats-Msg-Id`: sending a piece twice leaves one message.
     pub fn message_id(&self) -> String {
         let last = if self.last { ".last" } else { "" };
-        format!("log.{}.{}.{}{last}", self.key, self.attempt, self.offset)
+        format!("log.{}.{}.{}.{}{last}", self.job.plan, self.key, self.attempt, self.offset)
     }
 }
 

@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 /// Name of the manifest's object below the attempt's folder.
 pub const MANIFEST_NAME: &str = "manifest.json";
 
+/// Entry of [`MadeBy::tuning_used`]: most graphs at once that were left after the device ran out of memory; not
+/// there when it did not.
+pub const CEILING_USED: &str = "micro_batch_ceiling";
+
 /// Object that names the committed attempt, written after the commit; for rebuilding only.
 pub const COMMITTED_MARKER: &str = "committed";
 

@@ -1,5 +1,6 @@
 //! What travels on the bus besides the records: offers to nodes, beats of nodes, events for people.
 
+use crate::digest::Digest;
 use crate::ids::{Attempt, DeviceId, Incarnation, JobId, NodeId, Phase};
 use crate::job_key::JobKey;
 use crate::plan::JobSpec;
@@ -28,6 +29,10 @@ pub struct JobOffer {
     /// says. 0 = not told.
     #[serde(default)]
     pub lease_ms: u64,
+    /// Most graphs that went onto a device of this model at once without running out of memory, as far as nodes and
+    /// manifests tell. Nothing tells = the device's profile decides.
+    #[serde(default)]
+    pub micro_batch_max: Option<u32>,
 }
 
 impl JobOffer {
@@ -48,6 +53,19 @@ pub struct NodeBeat {
     pub closed_because: Option<String>,
     pub devices: Vec<DeviceReport>,
     pub running: Vec<RunningReport>,
+    /// What ran out of memory here, so that nobody has to find out again.
+    #[serde(default)]
+    pub ceilings: Vec<Ceiling>,
+}
+
+/// Most graphs at once that jobs of one kind may begin with on a model of device: half of what ran out of memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    pub phase: Phase,
+    /// [`shape_of`](crate::job_key::shape_of) the networks.
+    pub shape: Digest,
+    pub device_model: String,
+    pub micro_batch: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

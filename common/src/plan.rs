@@ -82,6 +82,9 @@ pub struct ModelNeed {
     pub mib: Mib,
     /// The configuration, or peaks measured in manifests.
     pub basis: String,
+    /// Most graphs at once, when an earlier run ran out of memory with more.
+    #[serde(default)]
+    pub micro_batch_max: Option<u32>,
 }
 
 impl MemoryNeed {

@@ -218,6 +218,8 @@ pub enum FailureKind {
     /// The loss became NaN or infinite.
     Diverged,
     OutOfMemory,
+    /// The device can not be used: not even a small piece of memory could be had and written.
+    Device,
     /// Disk, driver, or a bug: another try, maybe elsewhere, can help.
     Internal,
 }

@@ -1,10 +1,11 @@
 //! The one loop that owns the state: facts in, effects out.
 
 use crate::beats::Snapshot;
+use crate::ceilings;
 use crate::clock::Clock;
 use crate::perform::Performer;
 use crate::runs::Runs;
-use agent_core::{Effect, Event, Mode, State, apply, beat, due};
+use agent_core::{Ceilings, Effect, Event, Mode, State, apply, beat, due};
 use common::units::Millis;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -50,6 +51,7 @@ pub struct Agent {
     runs: Runs,
     at_work: BTreeSet<String>,
     last_look: Millis,
+    ceilings_kept: Ceilings,
 }
 
 impl Agent {
@@ -62,7 +64,8 @@ impl Agent {
         signals: Signals,
     ) -> Agent {
         let (runs, at_work, last_look) = (Runs::default(), BTreeSet::new(), clock.now());
-        Agent { state, clock, performer, told, snapshot, signals, runs, at_work, last_look }
+        let ceilings_kept = state.ceilings.clone();
+        Agent { state, clock, performer, told, snapshot, signals, runs, at_work, last_look, ceilings_kept }
     }
 
     /// Runs until a signal ends it and everything is brought to its end (or the time for that is over).
@@ -124,6 +127,10 @@ impl Agent {
             self.tell(Event::DevicesUnknown { message });
         }
         self.snapshot.publish(beat(&self.state, self.clock.now(), 0));
+        if self.state.ceilings != self.ceilings_kept {
+            self.ceilings_kept.clone_from(&self.state.ceilings);
+            ceilings::save(&self.performer.layout, &self.ceilings_kept);
+        }
     }
 
     fn signalled(&mut self) {

@@ -181,6 +181,7 @@ mod tests {
             closed_because: None,
             devices: Vec::new(),
             running: Vec::new(),
+            ceilings: Vec::new(),
         });
         let fresh = snapshot.beat(7, Instant::now()).unwrap();
         assert_eq!((fresh.seq, fresh.closed_because), (7, None));

@@ -11,6 +11,8 @@
 //! | [`beats`], [`devices`] | two threads of their own: beats out, looks at the devices in |
 //! | [`process`] | the trainer child: its own group, its pipes, its end |
 //! | [`store`] | inputs from the object store; checkpoints and results to it |
+//! | [`ceilings`] | what ran out of memory, over restarts |
+//! | [`logs`] | trainers' logs to the bus and the store |
 //! | [`settings`] | configuration to options and tuning |
 //! | [`workdir`], [`housekeeping`] | folders of this agent, the lock on them, and their limits |
 //! | [`rival`] | two agents of one name: one of them goes |
@@ -19,10 +21,12 @@
 pub mod agent;
 pub mod args;
 pub mod beats;
+pub mod ceilings;
 pub mod clock;
 pub mod devices;
 pub mod housekeeping;
 pub mod intake;
+pub mod logs;
 pub mod perform;
 pub mod process;
 pub mod rival;

@@ -3,13 +3,14 @@
 
 use crate::agent::Told;
 use crate::clock::Clock;
+use crate::logs::{Logs, Note};
 use crate::process::{self, Killed, Plan, Processes, Spawner};
 use crate::runs::Runs;
 use crate::settings;
 use crate::slots::Slots;
 use crate::store::{checkpoints, inputs, kept, results};
 use crate::workdir::Layout;
-use agent_core::{ChildExit, Effect, Event, Inputs, RunId, SavedRun, State};
+use agent_core::{ChildExit, Effect, Event, Inputs, Run, RunId, SavedRun, State};
 use artifacts::Store;
 use common::config::Config;
 use common::messages::{DeviceKind, JobOffer};
@@ -34,6 +35,7 @@ pub struct Performer {
     pub spawner: Spawner,
     pub processes: Processes,
     pub trainer: PathBuf,
+    pub logs: Logs,
     pub told: Sender<Told>,
 }
 
@@ -59,11 +61,14 @@ impl Performer {
             Effect::Fetch { run, offer } => self.fetch(key, run, *offer, runs),
             Effect::Spawn { run, offer, inputs } => self.spawn(key, run, &offer, inputs, state, runs),
             Effect::AskStop { run, reason, checkpoint } => self.ask(key, run, reason, checkpoint),
-            Effect::Kill { run, fenced } => {
+            Effect::Kill { run, fenced, hung } => {
                 if fenced {
                     runs.stop(&run);
                 }
-                self.kill(key, run);
+                match state.runs.get(&run).filter(|_| hung) {
+                    Some(hung) => self.diagnose_and_kill(key, hung, runs),
+                    None => self.kill(key, run),
+                }
             }
             Effect::StoreCheckpoint { run, checkpoint } => {
                 let store = self.store.clone();
@@ -122,6 +127,7 @@ impl Performer {
         };
         let budget = offer.place.reserve_mib;
         let devices = state.ledger.devices().count();
+        let most = state.ceilings.most(offer, &device.model);
         let resumed_from_epoch = inputs.resumed_from_epoch;
         let start = Start {
             protocol: PROTOCOL_VERSION,
@@ -131,7 +137,7 @@ impl Performer {
             attempt: offer.attempt,
             captures_dir: inputs.captures_dir,
             semantic: offer.spec.inputs.semantic.clone(),
-            tuning: settings::tuning(&self.config, &offer.spec, device, devices, budget),
+            tuning: settings::tuning(&self.config, &offer.spec, device, devices, budget, most),
             scratch_dir: self.layout.scratch(&run),
             cache_dir: self.layout.prepared(),
             parents: inputs.parents,
@@ -144,6 +150,8 @@ impl Performer {
             start,
             card: (device.kind == DeviceKind::Gpu).then(|| device.id.to_string()),
             log: self.layout.process_log(&offer.job, &run),
+            note: Note::new(offer.job.clone(), run, offer.place.node.clone()),
+            logs: self.logs.clone(),
             clock: self.clock,
             resumed_from_epoch,
         };
@@ -171,21 +179,27 @@ impl Performer {
     }
 
     fn kill(&self, key: String, run: RunId) {
-        let processes = self.processes.clone();
+        self.task(key, kill(self.processes.clone(), run));
+    }
+
+    /// What the child hangs in is written to its log first, unless the slot is lost meanwhile.
+    fn diagnose_and_kill(&self, key: String, hung: &Run, runs: &Runs) {
+        let (run, processes) = (hung.id, self.processes.clone());
+        let log = self.layout.process_log(&hung.offer.job, &run);
+        let pid = hung.state.child().map(|child| child.pid);
+        let stop = runs.get(&run).map_or_else(CancellationToken::new, |handle| handle.stop.clone());
         self.task(key, async move {
-            match processes.kill(&run) {
-                Killed::Never => {
-                    let (exit, stderr_tail) = (ChildExit::NeverStarted, String::new());
-                    Some(Event::Exited { run, exit, stderr_tail, missing: Vec::new() })
-                }
-                Killed::Child => {
-                    let gone = tokio::task::spawn_blocking(move || processes.wait_gone(&run, KILL_WAIT));
-                    // Its end is told by whoever waits for it; a little later than the reaping.
-                    drop(gone.await);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    None
+            if let Some(pid) = pid {
+                tokio::select! {
+                    written = process::diagnose::write(&log, pid) => {
+                        if let Err(error) = written {
+                            tracing::warn!(%run, %error, "what the trainer hangs in is not in its log");
+                        }
+                    }
+                    () = stop.cancelled() => {}
                 }
             }
+            kill(processes, run).await
         });
     }
 
@@ -224,6 +238,22 @@ impl Performer {
             // A loop that is gone needs no news.
             let _ = told.send(Told { event, ends: Some(key) }).await;
         });
+    }
+}
+
+async fn kill(processes: Processes, run: RunId) -> Option<Event> {
+    match processes.kill(&run) {
+        Killed::Never => {
+            let (exit, stderr_tail) = (ChildExit::NeverStarted, String::new());
+            Some(Event::Exited { run, exit, stderr_tail, missing: Vec::new() })
+        }
+        Killed::Child => {
+            let gone = tokio::task::spawn_blocking(move || processes.wait_gone(&run, KILL_WAIT));
+            // Its end is told by whoever waits for it; a little later than the reaping.
+            drop(gone.await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
     }
 }
 

@@ -63,6 +63,7 @@ mod tests {
             closed_because: None,
             devices: Vec::new(),
             running: Vec::new(),
+            ceilings: Vec::new(),
         }
     }
 

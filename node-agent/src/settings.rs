@@ -63,6 +63,9 @@ pub fn options(config: &Config, node: NodeId, incarnation: Incarnation) -> Optio
         fetch_timeout: secs(agent.fetch_s),
         upload_timeout: secs(agent.upload_s),
         refused_timeout: secs(agent.store_refused_s),
+        start_timeout: secs(agent.start_s),
+        stall_percent: agent.stall_percent,
+        stall_for: secs(agent.stall_s),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         limits: limits.into(),
         ..Options::new(node, incarnation)
@@ -95,13 +98,14 @@ pub fn facts(config: &Config, sample: DeviceSample) -> DeviceFacts {
     }
 }
 
-/// What an attempt may use on its device. `devices` share the cores of the machine.
+/// What an attempt may use on its device, with at most `most` graphs at once there. `devices` share the cores of the machine.
 pub fn tuning(
     config: &Config,
     spec: &JobSpec,
     device: &DeviceFacts,
     devices: usize,
     budget: Mib,
+    most: Option<u32>,
 ) -> TrainerTuning {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let share = (cores / devices.max(1) as u32).max(1);
@@ -111,5 +115,7 @@ pub fn tuning(
         // The child is shown this one card alone.
         DeviceKind::Gpu => Device::Cuda(0),
     };
-    spec.tuning.on_device(device, profile, share, budget)
+    let usual = spec.tuning.on_device(device, profile, share, budget);
+    let micro_batch_max = most.map_or(usual.micro_batch_max, |most| most.min(usual.micro_batch_max));
+    TrainerTuning { micro_batch_max, ..usual }
 }

@@ -4,13 +4,14 @@ use crate::agent::{Agent, QUEUE, Signals};
 use crate::args::Args;
 use crate::beats::{self, Beats, Snapshot};
 use crate::clock::Clock;
+use crate::logs::Shipper;
 use crate::perform::Performer;
 use crate::process::{Processes, Spawner};
 use crate::rival::{self, Rival};
 use crate::settings::{self, SettingsError};
 use crate::slots::Slots;
 use crate::workdir::{Layout, WorkDir, WorkDirError};
-use crate::{devices, housekeeping, intake};
+use crate::{ceilings, devices, housekeeping, intake};
 use agent_core::{Event, State, apply};
 use artifacts::{ArtifactError, Store, StoreOptions};
 use bus::{Backoff, BusError, BusLayout, NatsBus, NatsOptions, SharedBus};
@@ -26,6 +27,9 @@ use telemetry::{LogConfig, Service};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+/// For the last logs, which have a shorter limit of their own where bus and store answer.
+const LAST_LOGS: Duration = Duration::from_secs(6);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -105,6 +109,7 @@ async fn serve(args: &Args, config: Arc<Config>, trainer: PathBuf, layout: Layou
     let (told, queue) = mpsc::channel(QUEUE);
     let slots = Slots::new(&bus);
     let mut state = State::new(settings::options(&config, args.node.clone(), incarnation));
+    state.ceilings = ceilings::load(&layout);
     let machine = Machine::new(args.cpu, std::env::var_os(gpu::scripted::SCRIPT_VARIABLE).map(PathBuf::from));
     // Blocking is fine here: nothing else runs yet.
     let first_look = devices::look(&machine, &config, &clock);
@@ -131,6 +136,9 @@ async fn serve(args: &Args, config: Arc<Config>, trainer: PathBuf, layout: Layou
     };
     let beats = beats::start(nats_options(args, "beats"), beats)?;
     devices::start(machine, config.clone(), clock, told.clone())?;
+    let log_cap_bytes = u64::from(config.agent.attempt_log_mib) << 20;
+    let shipper = Shipper::new(layout.clone(), bus.clone(), store.clone(), log_cap_bytes);
+    let (logs, shipping) = shipper.start(stop.clone());
     let feeds = [
         tokio::spawn(intake::slots_at_start(slots.clone(), told.clone())),
         tokio::spawn(intake::offers(bus, args.node.clone(), told.clone())),
@@ -138,11 +146,15 @@ async fn serve(args: &Args, config: Arc<Config>, trainer: PathBuf, layout: Layou
     ];
     let spawner = Spawner::start()?;
     let processes = Processes::default();
-    let performer = Performer { config, clock, layout, store, slots, spawner, processes, trainer, told };
+    let performer =
+        Performer { config, clock, layout, store, slots, spawner, processes, trainer, logs, told };
     Agent::new(state, clock, performer, queue, snapshot, signals).run().await;
 
     feeds.iter().for_each(tokio::task::JoinHandle::abort);
     stop.cancel();
+    if tokio::time::timeout(LAST_LOGS, shipping).await.is_err() {
+        tracing::info!("a store or bus that does not answer: logs are left to the next life of this agent");
+    }
     let joined = tokio::task::spawn_blocking(move || beats.join());
     if tokio::time::timeout(Duration::from_secs(3), joined).await.is_err() {
         tracing::debug!("the last beat is not waited for");

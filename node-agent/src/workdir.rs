@@ -8,6 +8,8 @@
 //!   cache/objects/                  files of committed parents, by digest
 //!   captures/                       captures fetched from a store that is no folder
 //!   process_logs/<plan>/<dataset>.<phase>.<attempt>.log
+//!   log_notes/<key>.<attempt>.json  how far a log is on its way to the bus and the store
+//!   ceilings.json                   what ran out of memory here
 //!   orchestrator_logs/              of the agent itself
 //! ```
 
@@ -43,7 +45,9 @@ impl WorkDir {
         let root = root.canonicalize().map_err(failed("find it"))?;
         let lock = lock(&root)?;
         let scratch = root.join("scratch");
-        for folder in ["scratch", "kept", "cache/prepared", "cache/objects", "captures", "process_logs"] {
+        for folder in
+            ["scratch", "kept", "cache/prepared", "cache/objects", "captures", "process_logs", "log_notes"]
+        {
             fs::create_dir_all(root.join(folder)).map_err(failed("make its folders"))?;
         }
         clear(&Layout { root: root.clone() }, &scratch).map_err(failed("clear the scratch folder"))?;
@@ -119,6 +123,14 @@ impl Layout {
 
     pub fn process_logs(&self) -> PathBuf {
         self.root.join("process_logs")
+    }
+
+    pub fn log_notes(&self) -> PathBuf {
+        self.root.join("log_notes")
+    }
+
+    pub fn ceilings(&self) -> PathBuf {
+        self.root.join("ceilings.json")
     }
 
     pub fn captures(&self) -> PathBuf {

@@ -60,6 +60,16 @@ impl Site {
         Running::start(&mut self.coord(&["local", "run"]), self.folder.path().join(log))
     }
 
+    /// How many trainers of a phase were started: each has a log.
+    fn trained(&self, phase: &str) -> usize {
+        let logs = self.outputs().join("process_logs");
+        let plans = std::fs::read_dir(&logs).unwrap_or_else(|e| panic!("{}: {e}", logs.display()));
+        let of_plan = |plan: std::fs::DirEntry| std::fs::read_dir(plan.path()).expect("a folder of logs");
+        let names =
+            plans.flat_map(|plan| of_plan(plan.expect("entry"))).map(|f| f.expect("entry").file_name());
+        names.filter(|name| name.to_string_lossy().contains(&format!(".{phase}."))).count()
+    }
+
     /// SHA-256 of every model file that the run delivered.
     fn models(&self) -> BTreeMap<String, Vec<u8>> {
         let folder = self.outputs().join("saved_models");
@@ -192,6 +202,53 @@ fn everything_is_killed_at_once_and_the_next_run_goes_on() {
     let mut again = site.start("second.log");
     assert!(again.wait(RUN_LIMIT).success(), "{}", again.output());
     assert!(site.models() == expected, "other bytes than the undisturbed run");
+}
+
+#[test]
+fn a_store_that_refuses_ends_the_run_with_the_reason_and_the_next_run_trains_nothing_twice() {
+    let expected = undisturbed();
+    let site = Site::new();
+    let (store, away) = (site.folder.path().join("store"), site.folder.path().join("away"));
+    let start = |log: &str| {
+        let mut command = site.coord(&["local", "run"]);
+        command.arg("--store").arg(&store).args(["--set", "agent.store_refused_s=18"]);
+        Running::start(&mut command, site.folder.path().join(log))
+    };
+    let mut first = start("first.log");
+    wait_for("a trainer", START_LIMIT, || find(first.pid(), is_trainer));
+    // Refused to everybody, root too: a file stands where the folder was.
+    std::fs::rename(&store, &away).expect("the store's folder is there");
+    std::fs::write(&store, "in the way").expect("writable");
+    let status = first.wait(RUN_LIMIT);
+    let output = first.output();
+    assert!(!status.success(), "{output}");
+    let path = store.display().to_string();
+    for told in ["upload waits", "kept on this node", "run again", &path] {
+        assert!(output.contains(told), "no {told:?} in {output}");
+    }
+    std::fs::remove_file(&store).expect("ours");
+    std::fs::rename(&away, &store).expect("ours");
+    let mut second = start("second.log");
+    assert!(second.wait(RUN_LIMIT).success(), "{}", second.output());
+    assert!(site.models() == expected, "other bytes than the undisturbed run");
+    assert_eq!(site.trained("teacher"), 1, "what was finished is stored, not trained again");
+}
+
+#[test]
+fn a_hung_trainer_is_ended_and_the_run_goes_on_from_its_checkpoint() {
+    let run = |script: &str| {
+        let site = Site::new();
+        let mut command = site.coord(&["local", "run", "--only", "teacher", "--set", "agent.stall_s=4"]);
+        let mut run = Running::start(command.env("FAKE_TRAINER", script), site.folder.path().join("run.log"));
+        assert!(run.wait(RUN_LIMIT).success(), "{}", run.output());
+        let events = site.coord(&["events", "-o", "json"]).output().expect("runs");
+        (site.models(), String::from_utf8_lossy(&events.stdout).into_owned())
+    };
+    let (expected, quiet) = run(r#"{"epochs": 130, "epoch_ms": 50}"#);
+    assert!(!quiet.contains("retried"), "{quiet}");
+    let (models, events) = run(r#"{"epochs": 130, "epoch_ms": 50, "faults": {"1": {"hang_at_epoch": 110}}}"#);
+    assert!(events.contains("hung: for 4 s"), "{events}");
+    assert!(models == expected, "other bytes than the undisturbed run");
 }
 
 #[test]

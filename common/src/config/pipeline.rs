@@ -146,6 +146,8 @@ pub struct ClusterSpec {
     pub unreachable_s: u32,
     /// An offer nobody takes up for so long is made again.
     pub offer_s: u32,
+    /// A job that finds no place for so long fails. 0 = it waits for ever.
+    pub queue_minutes: u32,
     /// Time a trainer has to save a checkpoint when asked to stop.
     pub stop_grace_s: u32,
     /// Time an attempt has to save a checkpoint when its device is asked back (drain, pause, preemption).
@@ -182,7 +184,7 @@ pub struct AgentSpec {
     pub parents_cache_gib: u32,
     pub process_logs_mib: u32,
     pub kept_results_gib: u32,
-    /// One attempt's log; lines beyond are dropped and counted.
+    /// So much of one attempt's log is sent and archived; what is beyond stays on the node and is counted.
     pub attempt_log_mib: u32,
 }
 
@@ -211,6 +213,7 @@ impl Default for ClusterSpec {
             beat_s: 5,
             unreachable_s: 15,
             offer_s: 10,
+            queue_minutes: 0,
             stop_grace_s: 20,
             yield_grace_s: 60,
             preemption: true,

@@ -78,6 +78,7 @@ fn need(config: &Config, dataset: &DatasetId, phase: Phase) -> MemoryNeed {
         model: (*model).to_owned(),
         mib: config.memory_ask(dataset, phase, Some((model, Mib(*total)))).0,
         basis: "conf".into(),
+        micro_batch_max: None,
     };
     MemoryNeed { on: CARDS.iter().map(on).collect(), ..MemoryNeed::flat(Mib(8192), Mib(2048), "conf") }
 }

@@ -26,6 +26,8 @@ pub struct Options {
     pub fast_failure: Millis,
     /// So many distinct jobs that failed fast, with no success between, quarantine a node; 0 = never.
     pub quarantine_after: u32,
+    /// A job that finds no place for so long fails; 0 = it waits for ever.
+    pub queue_timeout: Millis,
     /// First pause after a failed attempt; doubles with each of the same cause.
     pub backoff_base: Millis,
     pub backoff_max: Millis,
@@ -48,6 +50,7 @@ impl Default for Options {
             preemption: true,
             fast_failure: Millis::from_secs(60),
             quarantine_after: 3,
+            queue_timeout: Millis(0),
             backoff_base: Millis::from_secs(1),
             backoff_max: Millis::from_secs(120),
             attempts_max: 500,

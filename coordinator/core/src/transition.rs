@@ -98,6 +98,17 @@ pub fn retry(
     Some((next, notes))
 }
 
+/// A job that found no place within its time: over, whatever is left of its budgets.
+pub fn give_up(record: &ChainRecord, phase: Phase, message: String) -> Option<(ChainRecord, Vec<Note>)> {
+    let mut next = record.clone();
+    let job = next.jobs.get_mut(&phase)?;
+    let attempt = job.open_attempt()?;
+    let mut notes = vec![Note::of(record, phase, NoteKind::Failed, message.clone()).attempt(attempt)];
+    job.state = JobState::Failed { cause: Cause::Infrastructure, message };
+    settle(&mut next, &mut notes);
+    Some((next, notes))
+}
+
 /// A higher attempt number without a failure: slot or store have seen higher ones (an earlier plan's, or
 /// those of a record whose newest writes the bus has lost).
 pub fn raise_attempt(

@@ -30,6 +30,7 @@ fn sample(name: &str, layers: u32, model: &str, minutes: u64, peak: u64) -> Samp
         device_model: model.into(),
         duration_ms: minutes * MINUTE,
         peak_mib: (peak > 0).then_some(Mib(peak)),
+        micro_batch_ceiling: None,
     }
 }
 

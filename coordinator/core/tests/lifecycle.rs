@@ -84,6 +84,32 @@ fn a_taken_slot_is_told_once_and_a_renewal_is_no_news() {
 }
 
 #[test]
+fn a_job_without_a_place_waits_for_ever_unless_a_limit_is_set() {
+    let (mut world, plan) = world_with(&["a"], &[]);
+    world.pass(Millis::from_secs(30 * 24 * 3600));
+    assert!(matches!(world.job_state(&plan, "a/teacher"), JobState::Open { .. }));
+    world.state.options.queue_timeout = Millis::from_secs(31 * 24 * 3600);
+    world.pass(Millis::from_secs(24 * 3600));
+    let JobState::Failed { message, .. } = world.job_state(&plan, "a/teacher") else {
+        panic!("it still waits")
+    };
+    assert!(message.starts_with("no place was found for"), "{message}");
+    assert!(matches!(world.job_state(&plan, "a/student"), JobState::Skipped { .. }));
+}
+
+#[test]
+fn a_job_that_runs_is_not_queued_however_long_it_takes() {
+    let (mut world, plan) = world_with(&["a"], &[22_000]);
+    world.state.options.queue_timeout = Millis::from_secs(60);
+    let key = world.key(&plan, "a/teacher");
+    for beat in 0..100 {
+        world.hold(key, beat);
+        world.pass(Millis::from_secs(5));
+    }
+    assert!(matches!(world.job_state(&plan, "a/teacher"), JobState::Open { .. }));
+}
+
+#[test]
 fn while_the_bus_is_away_no_lease_runs_out() {
     let (mut world, plan) = world_with(&["hcrl_sa"], &[22_000]);
     let key = world.key(&plan, "hcrl_sa/teacher");

@@ -4,7 +4,7 @@ mod support;
 
 use common::config::PlacementPolicy;
 use common::ids::Phase;
-use common::messages::{DeviceKind, DeviceReport, ForeignUse, RunningReport};
+use common::messages::{Ceiling, DeviceKind, DeviceReport, ForeignUse, NodeBeat, RunningReport};
 use common::plan::{ModelNeed, Plan};
 use common::slot::{Cause, Failure, Place, SlotState};
 use common::trainer_protocol::Stage;
@@ -114,6 +114,7 @@ fn the_need_is_that_of_the_cards_model() {
         model: "Small".into(),
         mib: Mib(3000),
         basis: "measured".into(),
+        micro_batch_max: Some(512),
     }];
     let (world, plan) = world_of(&request, vec![("n1", vec![small("GPU-0")])]);
     let place = world.slot(world.key(&plan, "a/teacher")).state.place().cloned().unwrap();
@@ -328,4 +329,34 @@ fn never_over_committed(world: &World) {
         assert!(room.jobs() <= room.max_jobs, "{room:?}");
         assert!(room.jobs() == 1 || !room.holders.iter().any(|h| h.exclusive), "{room:?}");
     }
+}
+
+/// PRODUCT pain 19: a batch that is safe on a card is found once, not by every attempt on every node.
+#[test]
+fn what_ran_out_of_memory_anywhere_goes_into_the_offers_for_that_model() {
+    let mut request = request(&["a"]);
+    let (world, _) = world_of(&request, vec![("n1", vec![gpu("GPU-0", 22_000)])]);
+    let offer = world.offers.last().unwrap();
+    assert_eq!(offer.micro_batch_max, None);
+    let told = |model: &str, micro_batch| Ceiling {
+        phase: Phase::Teacher,
+        shape: common::job_key::shape_of(&offer.spec.inputs.semantic),
+        device_model: model.into(),
+        micro_batch,
+    };
+    let other = NodeBeat {
+        ceilings: vec![told("Test GPU", 256), told("Small", 8)],
+        closed_because: Some("cordoned".into()),
+        ..beat("n2", 1, vec![])
+    };
+    need(&mut request, 0, Phase::Teacher).on = vec![ModelNeed {
+        kind: DeviceKind::Gpu,
+        model: "Test GPU".into(),
+        mib: Mib(3000),
+        basis: "measured".into(),
+        micro_batch_max: Some(512),
+    }];
+    let mut world = World::new(vec![other, beat("n1", 1, vec![gpu("GPU-0", 22_000)])]);
+    world.apply_plan(&plan(&request, &Default::default()).unwrap());
+    assert_eq!(world.offers.last().unwrap().micro_batch_max, Some(256), "the least of what is known");
 }

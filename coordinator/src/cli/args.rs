@@ -97,6 +97,8 @@ pub enum Verb {
     Node(NodeVerb),
     /// What happened
     Events(EventsArgs),
+    /// What a job's trainers wrote, attempt by attempt
+    Logs(LogsArgs),
     /// Make, list and check captures
     #[command(subcommand)]
     Data(DataVerb),
@@ -203,6 +205,21 @@ pub struct ExplainArgs {
     /// Plan id [default: the newest plan that holds the job]
     #[arg(long)]
     pub plan: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// DATASET/PHASE
+    pub job: JobName,
+    /// Plan id [default: the newest plan that holds the job]
+    #[arg(long)]
+    pub plan: Option<String>,
+    /// Only this attempt, counted from 1
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+    /// Go on as they are written, until the job is over
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 #[derive(Debug, Args)]

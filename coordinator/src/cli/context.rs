@@ -140,6 +140,7 @@ pub fn core_options(config: &Config) -> Options {
         preemption: cluster.preemption,
         fast_failure: secs(cluster.fast_failure_s),
         quarantine_after: cluster.quarantine_after,
+        queue_timeout: Millis::from_secs(u64::from(cluster.queue_minutes) * 60),
         backoff_base: secs(cluster.backoff_s),
         backoff_max: secs(cluster.backoff_max_s),
         budgets: BTreeMap::from([

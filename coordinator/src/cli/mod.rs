@@ -9,7 +9,7 @@
 //! | [`planning`], [`applying`], [`following`], [`exporting`] | the four steps of a run |
 //! | `needs` | what earlier runs tell of memory and length |
 //! | [`observe`], [`rows`] | the cluster's state as a looker-on has it, job by job |
-//! | `plan`, `simulate`, `apply`, `run`, `follow`, `status`, `changes`, `nodes`, `node`, `events`, `data`, `show`, `serve` | verbs |
+//! | `plan`, `simulate`, `apply`, `run`, `follow`, `status`, `changes`, `nodes`, `node`, `events`, `logs`, `data`, `show`, `serve` | verbs |
 //! | [`local`] | a whole cluster on this machine |
 
 mod apply;
@@ -25,6 +25,7 @@ mod follow;
 pub mod following;
 pub mod link;
 pub mod local;
+mod logs;
 mod needs;
 mod node;
 mod nodes;
@@ -79,6 +80,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit> {
         Verb::Nodes => nodes::run(context).await,
         Verb::Node(verb) => node::run(context, verb).await,
         Verb::Events(args) => events::run(context, args).await,
+        Verb::Logs(args) => logs::run(context, args).await,
         Verb::Data(verb) => data::run(context, verb).await,
         Verb::Config(verb) => show::config(context, verb),
         Verb::Rebuild(args) => rebuild::run(context, args).await,

@@ -92,7 +92,8 @@ pub fn memory_need(
             Some((mib, measured)) => (mib, format!("{measured} (conf, profile {profile}: {written})")),
             None => (written, format!("conf, profile {profile}")),
         };
-        on.push(ModelNeed { kind: *kind, model: model.clone(), mib, basis });
+        let micro_batch_max = history.micro_batch_max(phase, size, model);
+        on.push(ModelNeed { kind: *kind, model: model.clone(), mib, basis, micro_batch_max });
     }
     for model in history.models(phase, size) {
         let told = on.iter().any(|n| n.model == model);
@@ -101,7 +102,9 @@ pub fn memory_need(
         };
         // A node that is away now. Cards and processors never share a name.
         for kind in [DeviceKind::Gpu, DeviceKind::Cpu].into_iter().filter(|_| !told) {
-            on.push(ModelNeed { kind, model: model.to_owned(), mib, basis: basis.clone() });
+            let (model, basis) = (model.to_owned(), basis.clone());
+            let micro_batch_max = history.micro_batch_max(phase, size, &model);
+            on.push(ModelNeed { kind, model, mib, basis, micro_batch_max });
         }
     }
     MemoryNeed {

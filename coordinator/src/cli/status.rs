@@ -8,7 +8,7 @@ use super::observe::Observer;
 use super::rows::rows;
 use crate::output;
 use anyhow::Result;
-use common::ids::{JobId, PlanId};
+use common::ids::{JobId, JobName, PlanId};
 use common::plan::Plan;
 
 pub async fn run(context: &Context, args: &StatusArgs) -> Result<Exit> {
@@ -48,7 +48,7 @@ pub async fn explain(context: &Context, args: &ExplainArgs) -> Result<Exit> {
 async fn explain_over(context: &Context, link: &Link, args: &ExplainArgs) -> Result<()> {
     let config = context.config()?;
     let mut observer = Observer::load(link, core_options(&config)).await?;
-    let plan = plan_with(&observer, args)?;
+    let plan = plan_with(&observer, &args.job, args.plan.as_deref())?;
     // Reasons are per node: all of them should have spoken.
     if link.whose != super::link::Whose::Nobody {
         let beats = link.beats(&config, context.out).await?;
@@ -81,15 +81,15 @@ async fn explain_over(context: &Context, link: &Link, args: &ExplainArgs) -> Res
 }
 
 /// The plan asked for, else the newest that holds the job; best one that a chain holds.
-fn plan_with(observer: &Observer, args: &ExplainArgs) -> Result<Plan> {
-    let plans = observer.plans(args.plan.as_deref().unwrap_or("all"))?;
+pub fn plan_with(observer: &Observer, job: &JobName, plan: Option<&str>) -> Result<Plan> {
+    let plans = observer.plans(plan.unwrap_or("all"))?;
     let known: Vec<String> =
         plans.iter().flat_map(|p| p.jobs.iter().map(|j| j.spec.name.to_string())).collect();
-    let with_job = plans.into_iter().rev().find(|p| p.job(&args.job).is_some());
+    let with_job = plans.into_iter().rev().find(|p| p.job(job).is_some());
     with_job.ok_or_else(|| {
         let mut known = known;
         known.sort();
         known.dedup();
-        unknown("job", &args.job.to_string(), &known).into()
+        unknown("job", &job.to_string(), &known).into()
     })
 }

@@ -6,7 +6,7 @@
 //! | [`table`] | aligned columns |
 //! | [`words`] | durations, ages, numbers |
 //! | [`gantt`], [`forecast`] | when and where jobs are expected to run |
-//! | [`plan`], [`jobs`], [`changes`], [`results`], [`nodes`], [`lists`] | one kind of page each |
+//! | [`plan`], [`jobs`], [`changes`], [`results`], [`nodes`], [`lists`], [`logs`] | one kind of page each |
 //! | [`progress`], [`live`] | the lines and the live display of `follow` |
 //! | [`error`] | how a failure is told |
 
@@ -17,6 +17,7 @@ pub mod gantt;
 pub mod jobs;
 pub mod lists;
 pub mod live;
+pub mod logs;
 pub mod nodes;
 pub mod plan;
 pub mod progress;
@@ -55,6 +56,12 @@ impl Out {
         let text = text.trim_end_matches('\n');
         let mut out = std::io::stdout().lock();
         let _closed_pipe = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// Text for stdout as it is.
+    pub fn raw(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        let _closed_pipe = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 
     /// One page in the form asked for: `table` and `ids` are only built when wanted.

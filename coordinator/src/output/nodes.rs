@@ -158,6 +158,7 @@ mod tests {
             closed_because: None,
             devices: vec![device("GPU-1", Some(Mib(2560)), None), device("GPU-2", None, Some("Xid 79"))],
             running: Vec::new(),
+            ceilings: Vec::new(),
         };
         let text = table(std::slice::from_ref(&beat), &Decided::new(), UnixMs(0));
         let lines: Vec<&str> = text.lines().collect();

@@ -1,6 +1,7 @@
 //! The way of one attempt on this node.
 
 use crate::options::Options;
+use crate::pace::Pace;
 use crate::state::RunId;
 use crate::tries::Tries;
 use common::digest::Digest;
@@ -162,6 +163,9 @@ pub struct Child {
     pub started: Millis,
     pub started_at: UnixMs,
     pub last_frame: Millis,
+    /// It has said its first word.
+    pub ready: bool,
+    pub pace: Pace,
     pub stage: Stage,
     pub progress: Option<EpochReport>,
     pub used_mib: Option<Mib>,
@@ -170,6 +174,8 @@ pub struct Child {
     pub last_word: Option<LastWord>,
     /// Message of the newest `OutOfMemory` frame that it did not recover from.
     pub out_of_memory: Option<String>,
+    /// Most graphs at once that were left after it ran out of memory.
+    pub ceiling: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

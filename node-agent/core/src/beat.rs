@@ -18,6 +18,7 @@ pub fn beat(state: &State, now: Millis, seq: u64) -> NodeBeat {
         closed_because: state.closed_because(),
         devices: state.ledger.devices().map(|d| d.report()).collect(),
         running: held.map(|run| report(&state.options, run, now)).collect(),
+        ceilings: state.ceilings.list(),
     }
 }
 

@@ -43,7 +43,8 @@ fn of_run(state: &State, run: &Run, now: Millis, effects: &mut Vec<Effect>) {
         }
         AttemptState::Stopping { why, asked, kill_at, .. } => {
             if now >= *kill_at {
-                effects.push(Effect::Kill { run: id, fenced: matches!(why, StopWhy::Fenced { .. }) });
+                let fenced = matches!(why, StopWhy::Fenced { .. });
+                effects.push(Effect::Kill { run: id, fenced, hung: matches!(why, StopWhy::Stuck { .. }) });
             } else if !asked {
                 effects.push(Effect::AskStop { run: id, reason: why.to_string(), checkpoint: true });
             }

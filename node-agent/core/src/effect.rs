@@ -25,8 +25,8 @@ pub enum Effect {
     /// Send `Stop` to the child. -> `StopAsked`
     AskStop { run: RunId, reason: String, checkpoint: bool },
     /// See to it that no process of this attempt lives, now or later. With `fenced`, uploads of it that are
-    /// under way are stopped as well. -> `Exited`
-    Kill { run: RunId, fenced: bool },
+    /// under way are stopped as well; with `hung`, what it hangs in goes to its log first. -> `Exited`
+    Kill { run: RunId, fenced: bool, hung: bool },
     /// Files, then `checkpoint.json`; then all but the newest two are removed. -> `CheckpointStored`,
     /// `CheckpointFailed`
     StoreCheckpoint { run: RunId, checkpoint: LocalCheckpoint },

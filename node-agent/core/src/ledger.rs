@@ -2,7 +2,7 @@
 //!
 //! One writer, checked arithmetic, reserve before anything starts. What foreign processes use is measured;
 //! while it is unknown, nothing is placed. A device is free again only when the child was reaped and, on a
-//! GPU, a look at the card that began afterwards shows no process with its pid.
+//! GPU, a look at the card that began afterwards shows no process with its pid (or can not tell for a minute).
 
 use crate::state::RunId;
 use common::ids::DeviceId;
@@ -28,6 +28,11 @@ pub struct DeviceFacts {
     pub max_jobs: u32,
 }
 
+/// A card that does not tell its processes is taken to be free so long after the child was reaped.
+const UNTOLD_FOR: Millis = Millis::from_secs(60);
+/// A device that a child could not use is tried again after so long.
+const UNFIT_FOR: Millis = Millis::from_secs(600);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessUse {
     pub pid: u32,
@@ -46,6 +51,8 @@ pub struct Device {
     budget_mib: Mib,
     /// A fault of the looking, not of the device.
     unseen: Option<String>,
+    /// A child could not use it, and when that was.
+    unfit: Option<(String, Millis)>,
     reservations: BTreeMap<RunId, Reservation>,
 }
 
@@ -100,6 +107,7 @@ impl Ledger {
                 device.unseen = Some("the device is not seen any more".to_owned());
                 device.facts.processes = None;
             }
+            device.unfit.take_if(|(_, at)| taken_at >= at.plus(UNFIT_FOR));
             device.release_gone(taken_at);
         }
     }
@@ -108,6 +116,13 @@ impl Ledger {
     pub fn observe_failure(&mut self, message: &str) {
         for device in self.devices.values_mut() {
             device.unseen = Some(message.to_owned());
+        }
+    }
+
+    /// A child could not even begin on the device: nothing is placed there for a while.
+    pub fn unfit(&mut self, device: &DeviceId, message: &str, now: Millis) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.unfit = Some((format!("a first allocation failed: {message}"), now));
         }
     }
 
@@ -174,7 +189,7 @@ impl Ledger {
 impl Device {
     fn new(facts: DeviceFacts) -> Device {
         let budget_mib = facts.total_mib.permille(facts.cap_permille);
-        Device { facts, budget_mib, unseen: None, reservations: BTreeMap::new() }
+        Device { facts, budget_mib, unseen: None, unfit: None, reservations: BTreeMap::new() }
     }
 
     fn observe(&mut self, facts: DeviceFacts) {
@@ -190,9 +205,12 @@ impl Device {
     }
 
     fn release_gone(&mut self, taken_at: Millis) {
-        let listed = self.facts.processes.clone().unwrap_or_default();
+        let listed = self.facts.processes.as_ref();
         self.reservations.retain(|_, r| match r.child {
-            ChildUse::Reaped { pid, at } => taken_at < at || listed.iter().any(|p| p.pid == pid),
+            ChildUse::Reaped { pid, at } => match listed {
+                Some(listed) => taken_at < at || listed.iter().any(|p| p.pid == pid),
+                None => taken_at < at.plus(UNTOLD_FOR),
+            },
             ChildUse::NotStarted | ChildUse::Alive { .. } => true,
         });
     }
@@ -239,7 +257,8 @@ impl Device {
     }
 
     pub fn fault(&self) -> Option<String> {
-        self.unseen.clone().or_else(|| self.facts.fault.clone())
+        let seen = self.unseen.clone().or_else(|| self.facts.fault.clone());
+        seen.or_else(|| self.unfit.as_ref().map(|(message, _)| message.clone()))
     }
 
     /// What may still be reserved; `None` while the foreign use is unknown.

@@ -10,6 +10,8 @@
 //! | [`state`] | [`State`]: the ledger, the attempts at hand, whether the agent is stopping |
 //! | [`attempt`] | [`AttemptState`]: the way of one attempt, drawn |
 //! | [`tries`] | something that is tried until it works or patience is over |
+//! | [`ceilings`] | what ran out of memory here, by phase, size and model of device |
+//! | [`pace`] | the rate of a training against its own median: what the watchdog measures |
 //! | [`ledger`] | memory of each device in whole MiB: who reserved how much, what foreign processes use |
 //! | [`event`], [`effect`] | what the world tells, and what is asked of it |
 //! | [`fence`] | whose a slot is, judged from its record |
@@ -21,6 +23,7 @@
 pub mod apply;
 pub mod attempt;
 pub mod beat;
+pub mod ceilings;
 pub mod due;
 pub mod effect;
 pub mod event;
@@ -28,6 +31,7 @@ pub mod fence;
 pub mod invariants;
 pub mod ledger;
 pub mod options;
+pub mod pace;
 pub mod state;
 pub mod tries;
 
@@ -37,10 +41,12 @@ pub use attempt::{
     Verdict,
 };
 pub use beat::beat;
+pub use ceilings::Ceilings;
 pub use due::due;
 pub use effect::{ABSENT, Effect, SavedRun};
 pub use event::{Change, Changed, ChildExit, Event, ReadOutcome, Refused, WriteOutcome};
 pub use ledger::{DeviceFacts, Ledger, NoRoom, ProcessUse};
 pub use options::{Options, PhaseLimits};
+pub use pace::Pace;
 pub use state::{Mode, Orphan, RunId, State};
 pub use tries::{Nature, Problem, Tries};

@@ -24,6 +24,12 @@ pub struct Options {
     pub refused_timeout: Millis,
     /// Time for the last checkpoint of an attempt that failed.
     pub save_timeout: Millis,
+    /// From the child's start to its first word.
+    pub start_timeout: Millis,
+    /// A training whose rate stays below so many percent of its own median ...
+    pub stall_percent: u32,
+    /// ... for so long is hung; 0 = never.
+    pub stall_for: Millis,
     /// Time a trainer has to save a checkpoint when asked to stop.
     pub stop_grace: Millis,
     pub limits: BTreeMap<Phase, PhaseLimits>,
@@ -66,6 +72,9 @@ impl Options {
             upload_timeout: Millis::from_secs(6 * 3600),
             refused_timeout: Millis::from_secs(180),
             save_timeout: Millis::from_secs(120),
+            start_timeout: Millis::from_secs(600),
+            stall_percent: 20,
+            stall_for: Millis::from_secs(600),
             stop_grace: Millis::from_secs(20),
             limits: BTreeMap::new(),
             runs_max: 1024,

@@ -1,6 +1,7 @@
 //! Everything an agent knows.
 
 use crate::attempt::Run;
+use crate::ceilings::Ceilings;
 use crate::ledger::Ledger;
 use crate::options::Options;
 use common::ids::{Attempt, Revision};
@@ -66,6 +67,7 @@ pub struct State {
     pub ledger: Ledger,
     pub runs: BTreeMap<RunId, Run>,
     pub orphans: BTreeMap<JobKey, Orphan>,
+    pub ceilings: Ceilings,
 }
 
 impl State {
@@ -76,6 +78,7 @@ impl State {
             ledger: Ledger::default(),
             runs: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            ceilings: Ceilings::default(),
         }
     }
 

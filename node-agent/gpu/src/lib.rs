@@ -4,6 +4,7 @@
 //! |--|--|
 //! | [`sample`] | what a look shows: [`DeviceSample`] |
 //! | [`nvml`] | NVIDIA cards and MIG instances through the driver's library |
+//! | [`xid`] | what the driver tells of cards in trouble, as it happens |
 //! | [`cpu`] | the machine's own memory as device `cpu` |
 //! | [`scripted`] | devices from a file that is read again at each look, for tests |
 //! | [`machine`] | the probes of a machine together |
@@ -16,6 +17,7 @@ pub mod machine;
 pub mod nvml;
 pub mod sample;
 pub mod scripted;
+pub mod xid;
 
 pub use machine::{CpuPolicy, Machine};
 pub use sample::{DeviceSample, ProcessSample};

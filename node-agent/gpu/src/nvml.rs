@@ -4,6 +4,7 @@
 //! optional. A card that can not be spoken to (fallen off the bus) is listed with a fault under its last known
 //! name, so that nobody mistakes it for a card that never was.
 
+use crate::xid::Xids;
 use crate::{DeviceSample, Probe, ProbeError, ProcessSample};
 use common::ids::DeviceId;
 use common::messages::DeviceKind;
@@ -25,6 +26,8 @@ pub struct NvmlProbe {
 #[derive(Default)]
 struct Inner {
     nvml: Option<Nvml>,
+    /// Listened to from the first look on that found a driver.
+    xids: Option<Xids>,
     /// Cards seen, by index, as they were when they last answered.
     known: BTreeMap<u32, DeviceSample>,
 }
@@ -58,9 +61,10 @@ impl Probe for NvmlProbe {
         if inner.nvml.is_none() {
             inner.nvml = self.init()?;
         }
-        let Inner { nvml, known } = &mut *inner;
+        let Inner { nvml, xids, known } = &mut *inner;
         let Some(open) = nvml else { return Ok(Vec::new()) };
-        match look(open, known) {
+        let xids = xids.get_or_insert_with(|| Xids::listen(self.library.clone()));
+        match look(open, known, xids) {
             Ok(samples) => Ok(samples),
             Err(error) => {
                 // The driver was reloaded or is broken: open it anew at the next look.
@@ -75,13 +79,18 @@ fn told(error: &NvmlError) -> ProbeError {
     ProbeError::Nvml(error.to_string())
 }
 
-fn look(nvml: &Nvml, known: &mut BTreeMap<u32, DeviceSample>) -> Result<Vec<DeviceSample>, NvmlError> {
+fn look(
+    nvml: &Nvml,
+    known: &mut BTreeMap<u32, DeviceSample>,
+    xids: &Xids,
+) -> Result<Vec<DeviceSample>, NvmlError> {
     let count = nvml.device_count()?;
     let mut samples = Vec::new();
     for index in 0..count {
         let card = nvml.device_by_index(index).and_then(|card| Ok((of_device(&card, None)?, card)));
         match card {
-            Ok((sample, card)) => {
+            Ok((mut sample, card)) => {
+                sample.fault = xids.fault_of(sample.id.as_str());
                 known.insert(index, sample.clone());
                 match instances(&card, &sample) {
                     Some(instances) => samples.extend(instances),
@@ -131,7 +140,8 @@ fn instances(card: &Device<'_>, whole: &DeviceSample) -> Option<Vec<DeviceSample
     let most = if divided { card.mig_device_count().ok()? } else { return None };
     let one = |index| card.mig_device_by_index(index).ok();
     let instances = (0..most).filter_map(one);
-    Some(instances.filter_map(|instance| of_device(&instance, Some(&whole.model)).ok()).collect())
+    let seen = instances.filter_map(|instance| of_device(&instance, Some(&whole.model)).ok());
+    Some(seen.map(|instance| DeviceSample { fault: whole.fault.clone(), ..instance }).collect())
 }
 
 fn lost(index: u32, last: Option<&DeviceSample>, error: &NvmlError) -> DeviceSample {

@@ -5,6 +5,7 @@ use gpu::nvml::NvmlProbe;
 use gpu::{Probe, ProcessSample};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 fn build(folder: &Path) -> std::path::PathBuf {
     let library = folder.join("libnvidia-ml.so.1");
@@ -59,4 +60,25 @@ fn cards_come_and_go_while_the_agent_runs() {
     assert!(probe.sample().unwrap_err().to_string().contains("NVML"));
     write("GPU-a;NVIDIA H200;143771;0;0;;ok\n");
     assert!(probe.sample().unwrap()[0].fault.is_none(), "it is opened anew");
+
+    // The listening thread had no driver while it was broken: another probe, another thread.
+    let probe = NvmlProbe::with_library(&library);
+    let two = |b: &str| format!("GPU-a;NVIDIA H200;143771;0;0;;xid31\nGPU-b;Tesla T4;15360;3;0;;{b}\n");
+    write(&two("ok"));
+    let heard = |limit: Duration| {
+        let end = Instant::now() + limit;
+        loop {
+            let faults: Vec<Option<String>> = probe.sample().unwrap().into_iter().map(|d| d.fault).collect();
+            if faults.iter().any(Option::is_some) || Instant::now() > end {
+                return faults;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    assert_eq!(heard(Duration::from_millis(300)), [None, None], "Xid 31 is a program's fault");
+    write(&two("xid79").replace("xid31", "ok"));
+    let faults = heard(Duration::from_secs(10));
+    assert!(faults[0].is_none() && faults[1].as_deref().unwrap().contains("Xid 79"), "{faults:?}");
+    write(&two("ok").replace("xid31", "ok"));
+    assert!(probe.sample().unwrap()[1].fault.is_some(), "until a person says that it was mended");
 }

@@ -1,7 +1,9 @@
 //! The child's voice and its end: one thread reads frames, another waits for the exit.
 
+use super::diagnose::MARKER;
 use super::registry::Processes;
 use crate::agent::Told;
+use crate::logs::Logs;
 use agent_core::{ChildExit, Event, RunId};
 use common::trainer_protocol::{FrameError, FromTrainer, read_frame};
 use nix::errno::Errno;
@@ -18,6 +20,10 @@ use tokio::sync::mpsc::Sender;
 
 /// Last bytes of stderr that go into a failure's message.
 const TAIL_BYTES: u64 = 2_000;
+/// Of what a hung child hangs in, beside its own last lines.
+const THREADS_BYTES: usize = 600;
+/// The last lines are looked for in so much of the log.
+const LOOK_BACK_BYTES: u64 = 256 * 1024;
 /// Frames of a newer protocol that are skipped before the child counts as foreign.
 const UNKNOWN_FRAMES_MAX: u32 = 100;
 /// For the pipe to run dry when the process group is dead (one that left the group may hold it open).
@@ -30,6 +36,7 @@ pub struct Ear {
     /// Where this child's lines begin in the log.
     pub log_from: u64,
     pub processes: Processes,
+    pub logs: Logs,
 }
 
 /// Holds both threads back until the loop knows of the child.
@@ -70,6 +77,7 @@ fn end(ear: &Ear, child: Child, promises: &mpsc::Receiver<Vec<String>>, told: &S
     let files = promises.recv_timeout(DRAIN).unwrap_or_default();
     let missing = files.into_iter().filter(|name| !is_there(&ear.out, name)).collect();
     let stderr_tail = tail(&ear.log, ear.log_from).unwrap_or_default();
+    ear.logs.end(ear.run);
     // A loop that is gone needs no news.
     let _ = told.blocking_send(Told::news(Event::Exited { run: ear.run, exit, stderr_tail, missing }));
 }
@@ -137,19 +145,24 @@ fn is_there(out: &Path, name: &str) -> bool {
     inside && out.join(name).is_file()
 }
 
-/// The last whole lines of the log from `from` on.
+/// The last whole lines of the log from `from` on. Of a diagnosis at its end only the beginning is taken.
 fn tail(log: &Path, from: u64) -> io::Result<String> {
     let mut file = File::open(log)?;
     let end = file.metadata()?.len();
-    let begin = end.saturating_sub(TAIL_BYTES).max(from);
+    let begin = end.saturating_sub(LOOK_BACK_BYTES).max(from);
     file.seek(SeekFrom::Start(begin))?;
     let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(match text.split_once('\n') {
-        Some((_torn, rest)) if begin > from => rest.to_owned(),
-        _ => text,
-    })
+    file.take(LOOK_BACK_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let (own, diagnosis) = text.split_at(text.rfind(MARKER).unwrap_or(text.len()));
+    let beginning = &diagnosis[..diagnosis.floor_char_boundary(THREADS_BYTES)];
+    let most = TAIL_BYTES as usize - beginning.len();
+    let kept = &own[own.ceil_char_boundary(own.len().saturating_sub(most))..];
+    let whole = match kept.split_once('\n') {
+        Some((_torn, rest)) if kept.len() < own.len() => rest,
+        _ => kept,
+    };
+    Ok(format!("{whole}{beginning}"))
 }
 
 #[cfg(test)]
@@ -166,6 +179,11 @@ mod tests {
         std::fs::write(&log, long.repeat(100)).unwrap();
         let kept = tail(&log, 0).unwrap();
         assert!(kept.lines().all(|line| line.len() == 50) && kept.len() > 1_900, "{kept}");
+        std::fs::write(&log, format!("{}{MARKER}\n{}", long.repeat(100), "  thread\n".repeat(1_000)))
+            .unwrap();
+        let hung = tail(&log, 0).unwrap();
+        assert!(hung.starts_with("xxx") && hung.contains(MARKER), "both are told: {hung}");
+        assert!(hung.len() <= TAIL_BYTES as usize && hung.len() > 1_900, "{}", hung.len());
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! | `spawner` | the thread that starts children |
 //! | `registry` | which attempt has which child; killing without hitting a stranger's pid |
 //! | `listen` | frames from stdout, the end, the last lines of stderr |
+//! | [`diagnose`] | what a hung child hangs in |
 
+pub mod diagnose;
 mod listen;
 mod registry;
 mod spawner;
@@ -16,6 +18,7 @@ pub use spawner::Spawner;
 
 use crate::agent::Told;
 use crate::clock::Clock;
+use crate::logs::{Logs, Note};
 use crate::store::kept;
 use agent_core::{Event, RunId};
 use common::trainer_protocol::{Start, ToTrainer, encode_frame};
@@ -36,6 +39,9 @@ pub struct Plan {
     /// The card it may see; `None` = none.
     pub card: Option<String>,
     pub log: PathBuf,
+    /// The log on its way to those who follow it.
+    pub note: Note,
+    pub logs: Logs,
     pub clock: Clock,
     pub resumed_from_epoch: Option<u32>,
 }
@@ -56,7 +62,7 @@ async fn begin(
     processes: Processes,
     told: &Sender<Told>,
 ) -> Result<(), String> {
-    let Plan { run, program, start, card, log, clock, resumed_from_epoch } = plan;
+    let Plan { run, program, start, card, log, note, logs, clock, resumed_from_epoch } = plan;
     let failed = |what: &'static str| move |e: io::Error| format!("cannot {what}: {e}");
     let scratch = start.scratch_dir.clone();
     fs::create_dir_all(&scratch).map_err(failed("make the scratch folder"))?;
@@ -71,7 +77,14 @@ async fn begin(
         spawner.spawn(command).await.map_err(|e| format!("cannot start {}: {e}", program.display()))?;
     let (pid, at) = (child.id(), clock.wall(clock.now()));
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let ear = listen::Ear { run, out: scratch.join("out"), log, log_from, processes: processes.clone() };
+    let ear = listen::Ear {
+        run,
+        out: scratch.join("out"),
+        log,
+        log_from,
+        processes: processes.clone(),
+        logs: logs.clone(),
+    };
     let gate = match listen::start(ear, child, stdout, told.clone()) {
         Ok(gate) => gate,
         Err(error) => {
@@ -80,6 +93,7 @@ async fn begin(
         }
     };
     processes.started(run, pid, stdin);
+    logs.begin(note).await;
     // First Spawned, then what it says: the channel keeps the order.
     let _ = told.send(Told::news(Event::Spawned { run, pid, at, resumed_from_epoch })).await;
     gate.open();

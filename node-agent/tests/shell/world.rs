@@ -245,6 +245,7 @@ pub fn offer(world: &World, name: &str, attempt: u32, script: serde_json::Value)
         parents: BTreeMap::new(),
         traceparent: None,
         lease_ms: 0,
+        micro_batch_max: None,
     }
 }
 

@@ -87,6 +87,9 @@ impl Trainer {
         if self.fault.user_error {
             return fail(FailureKind::UserError, "the script says: wrong captures");
         }
+        if self.fault.device_broken {
+            return fail(FailureKind::Device, "the script says: CUDA error 999");
+        }
         say(&FromTrainer::Stage(Stage::Preparing));
         let mut model = Model::begin(&self.start).map_err(|e| broken(&e.to_string()))?;
         self.wait(self.script.preparing_ms, &model)?;
@@ -104,8 +107,11 @@ impl Trainer {
         let here = |epoch: Option<u32>| epoch == Some(model.epoch);
         if here(self.fault.oom_at_epoch) {
             let message = "CUDA out of memory. Tried to allocate 2.00 GiB".to_owned();
-            say(&FromTrainer::OutOfMemory { micro_batch: 64, recovered: false, message });
-            return Err(Exit(exit_code::OUT_OF_MEMORY));
+            let recovered = self.fault.oom_recovers;
+            say(&FromTrainer::OutOfMemory { micro_batch: 64, recovered, message });
+            if !recovered {
+                return Err(Exit(exit_code::OUT_OF_MEMORY));
+            }
         }
         if here(self.fault.nan_at_epoch) {
             return fail(FailureKind::Diverged, &format!("loss is NaN in epoch {}", model.epoch));
@@ -123,6 +129,7 @@ impl Trainer {
             return Err(Exit(self.fault.exit_code));
         }
         self.wait(self.script.epoch_ms, model)?;
+        eprintln!("fake-trainer: epoch {} of {}", model.epoch, self.script.epochs);
         say(&FromTrainer::Epoch(EpochReport {
             model: "fake".to_owned(),
             epoch: model.epoch,
@@ -160,7 +167,10 @@ impl Trainer {
         say(&FromTrainer::Done(Done {
             files,
             metrics: BTreeMap::from([("fake.test.f1".to_owned(), model.score())]),
-            tuning_used: BTreeMap::from([("threads".to_owned(), self.start.tuning.threads.to_string())]),
+            tuning_used: BTreeMap::from([
+                ("threads".to_owned(), self.start.tuning.threads.to_string()),
+                ("micro_batch_max".to_owned(), self.start.tuning.micro_batch_max.to_string()),
+            ]),
             peak_memory_mib: Some(Mib(100)),
         }));
         Ok(())

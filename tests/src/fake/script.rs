@@ -44,7 +44,12 @@ pub struct Fault {
     /// Text on stdout before the first frame.
     pub garbage_frame: bool,
     pub user_error: bool,
+    /// Not even a small allocation on the device works.
+    pub device_broken: bool,
+    /// With a micro-batch of 64.
     pub oom_at_epoch: Option<u32>,
+    /// ... after which the trainer goes on with half of it.
+    pub oom_recovers: bool,
     pub nan_at_epoch: Option<u32>,
     pub hang_at_epoch: Option<u32>,
     /// Raised by the process against itself at `crash_at_epoch` (0 = the first).

@@ -17,7 +17,7 @@ pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(Ch
     if let Some(used) = used_unseen(state, job, seen) {
         return transition::raise_attempt(&job.chain.record, job.phase, used.next());
     }
-    let seen = seen?;
+    let Some(seen) = seen else { return waited(state, now, job) };
     let slot = &seen.slot;
     let other_plan = slot.job.plan != job.chain.record.id.plan;
     if slot.attempt > job.attempt && !other_plan && is_taken(&slot.state) {
@@ -29,7 +29,7 @@ pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(Ch
         return transition::raise_attempt(&job.chain.record, job.phase, slot.attempt.next());
     }
     if slot.attempt < job.attempt {
-        return None;
+        return waited(state, now, job);
     }
     let record = &job.chain.record;
     match &slot.state {
@@ -45,6 +45,7 @@ pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(Ch
             let ended = Ended { cause: Cause::Infrastructure, message, node, progress };
             transition::retry(record, job.phase, ended, &state.options)
         }
+        SlotState::Offered { .. } | SlotState::Declined { .. } => waited(state, now, job),
         SlotState::Closed { .. } => transition::raise_attempt(record, job.phase, slot.attempt.next()),
         _ => None,
     }
@@ -61,6 +62,21 @@ fn used_unseen(state: &State, job: &OpenJob<'_>, seen: Option<&SlotSeen>) -> Opt
 /// Somebody took it: it runs, or has come to its end.
 fn is_taken(state: &SlotState) -> bool {
     matches!(state, SlotState::Held { .. } | SlotState::Finished { .. } | SlotState::Failed { .. })
+}
+
+/// The record after a job found no place for longer than it may wait. Counted from when this coordinator saw the
+/// record as it is: another one that takes over begins anew.
+fn waited(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(ChainRecord, Vec<Note>)> {
+    let limit = state.options.queue_timeout;
+    if limit == Millis(0) || job.job.paused.is_some() || now.since(job.chain.seen_at) < limit.plus(job.backoff) {
+        return None;
+    }
+    let name = &job.job.spec.name;
+    let message = format!(
+        "no place was found for {limit} (cluster.queue_minutes); `coord explain {name}` tells why, a later run \
+         tries again"
+    );
+    transition::give_up(&job.chain.record, job.phase, message)
 }
 
 /// Closes slots whose holder has no business any more. The holder notices at its next renewal.

@@ -4,7 +4,9 @@ use super::OpenJob;
 use crate::effect::{Effect, Note, NoteKind};
 use crate::placement::queue;
 use crate::state::{SlotSeen, State};
-use common::messages::JobOffer;
+use common::job_key::shape_of;
+use common::messages::{Ceiling, JobOffer};
+use common::plan::JobSpec;
 use common::slot::{Place, Slot, SlotState};
 use common::units::Millis;
 use std::collections::BTreeSet;
@@ -102,6 +104,21 @@ fn publish(state: &State, job: &OpenJob<'_>, slot: Option<&SlotSeen>) -> Option<
         parents,
         traceparent: record.traceparent.clone(),
         lease_ms: state.options.lease.0,
+        micro_batch_max: micro_batch_max(state, &job.job.spec, place),
     };
     Some(Effect::PublishOffer { offer: Box::new(offer) })
+}
+
+/// What is known to run out of memory on this model of device: told by the nodes, and by manifests when the plan was
+/// made.
+fn micro_batch_max(state: &State, spec: &JobSpec, place: &Place) -> Option<u32> {
+    let devices = state.nodes.get(&place.node).map(|node| &node.beat.devices)?;
+    let model = &devices.iter().find(|device| device.id == place.device)?.model;
+    let shape = shape_of(&spec.inputs.semantic);
+    let is_like = |c: &&Ceiling| c.phase == spec.name.phase && c.shape == shape && c.device_model == *model;
+    let told =
+        state.nodes.values().flat_map(|node| &node.beat.ceilings).filter(is_like).map(|c| c.micro_batch);
+    let planned =
+        spec.need.on.iter().filter(|need| need.model == *model).filter_map(|need| need.micro_batch_max);
+    told.chain(planned).min()
 }

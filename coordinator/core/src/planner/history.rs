@@ -2,9 +2,10 @@
 //! of its networks and model of device.
 
 use common::config::PlacementSpec;
+use common::digest::Digest;
 use common::ids::{DatasetId, JobName, Phase};
-use common::job_key::flatten;
-use common::manifest::Manifest;
+use common::job_key::shape_of;
+use common::manifest::{CEILING_USED, Manifest};
 use common::units::Mib;
 use serde_json::Value;
 
@@ -17,16 +18,17 @@ pub struct Sample {
     pub device_model: String,
     pub duration_ms: u64,
     pub peak_mib: Option<Mib>,
+    /// It ran out of memory with more graphs at once.
+    pub micro_batch_ceiling: Option<u32>,
 }
 
-/// Architecture of a phase's networks, as in its semantic configuration: what makes two runs of the same size.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(String);
+/// Architecture of a phase's networks: what makes two runs of the same size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(Digest);
 
 impl Size {
     pub fn of(semantic: &Value) -> Size {
-        let lines = flatten(semantic).into_iter().filter(|(key, _)| key.contains("arch."));
-        Size(lines.map(|(key, value)| format!("{key}={value}\n")).collect())
+        Size(shape_of(semantic))
     }
 }
 
@@ -55,6 +57,7 @@ impl History {
             device_model: m.made.device_model.clone(),
             duration_ms: m.made.duration_ms,
             peak_mib: m.made.peak_memory_mib.filter(|peak| peak.0 > 0),
+            micro_batch_ceiling: m.made.tuning_used.get(CEILING_USED).and_then(|n| n.parse().ok()),
         };
         History { samples: manifests.into_iter().map(sample).collect() }
     }
@@ -90,6 +93,12 @@ impl History {
         let runs = if peaks.len() == 1 { "1 run".to_owned() } else { format!("{} runs", peaks.len()) };
         let with_margin = spec.with_margin(peak);
         Some((with_margin, format!("peak {peak} of {runs} measured + {}", with_margin.saturating_sub(peak))))
+    }
+
+    /// Most graphs at once on a model of device: the least that an out-of-memory there led to.
+    pub fn micro_batch_max(&self, phase: Phase, size: &Size, model: &str) -> Option<u32> {
+        let of = |s: &&Sample| s.phase == phase && s.size == *size && s.device_model == model;
+        self.samples.iter().filter(of).filter_map(|s| s.micro_batch_ceiling).min()
     }
 
     /// Usual length of a job, on a model of device if one is named: the median of this dataset there, else of

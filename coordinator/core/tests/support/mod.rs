@@ -127,6 +127,7 @@ pub fn beat(node: &str, seq: u64, devices: Vec<DeviceReport>) -> NodeBeat {
         closed_because: None,
         devices,
         running: vec![],
+        ceilings: Vec::new(),
     }
 }
 

@@ -3,10 +3,12 @@
 use super::{ending, run_mut};
 use crate::attempt::{AttemptState, Child, FinishedChild, LastWord, LocalCheckpoint, Saves, StopWhy};
 use crate::event::{Change, Changed, ChildExit, Refused};
+use crate::pace::Pace;
 use crate::state::{Mode, RunId, State};
 use crate::tries::Tries;
+use common::manifest::CEILING_USED;
 use common::slot::{Cause, Failure};
-use common::trainer_protocol::{FromTrainer, PROTOCOL_VERSION, Stage};
+use common::trainer_protocol::{FailureKind, FromTrainer, PROTOCOL_VERSION, Stage};
 use common::units::{Millis, UnixMs};
 
 pub(super) fn spawned(
@@ -22,12 +24,15 @@ pub(super) fn spawned(
         started: now,
         started_at: at,
         last_frame: now,
+        ready: false,
+        pace: Pace::default(),
         stage: Stage::Preparing,
         progress: None,
         used_mib: None,
         resumed_from_epoch,
         last_word: None,
         out_of_memory: None,
+        ceiling: None,
     };
     let run = run_mut(&mut state.runs, id)?;
     match run.take_state() {
@@ -72,9 +77,15 @@ pub(super) fn frame(
     id: RunId,
     frame: FromTrainer,
 ) -> Result<Changed, Refused> {
+    let model = model_of(state, &id);
     let run = run_mut(&mut state.runs, id)?;
     let child = run.state.child_mut().ok_or(Refused::OutOfTurn { run: id, what: "a frame" })?;
     child.last_frame = now;
+    child.ready = true;
+    if let FromTrainer::OutOfMemory { micro_batch, .. } = &frame {
+        let left = state.ceilings.ran_out(&run.offer, &model, *micro_batch);
+        child.ceiling = Some(child.ceiling.map_or(left, |known| known.min(left)));
+    }
     match frame {
         FromTrainer::Ready { protocol, .. } if protocol != PROTOCOL_VERSION => {
             let message = format!(
@@ -83,8 +94,16 @@ pub(super) fn frame(
             return Ok(stop(state, now, id, StopWhy::Foreign { message }));
         }
         FromTrainer::Ready { .. } => {}
-        FromTrainer::Stage(stage) => child.stage = stage,
-        FromTrainer::Epoch(report) => child.progress = Some(report),
+        FromTrainer::Stage(stage) => {
+            child.stage = stage;
+            child.pace.pause();
+        }
+        FromTrainer::Epoch(report) => {
+            if child.stage == Stage::Training {
+                child.pace.hear(now, &report);
+            }
+            child.progress = Some(report);
+        }
         FromTrainer::Memory { reserved_mib, .. } => child.used_mib = Some(reserved_mib),
         FromTrainer::BatchAdjusted { from, to, reason, .. } => {
             let message = format!("micro-batch {from} -> {to}: {reason}");
@@ -177,13 +196,21 @@ pub(super) fn exited(
         }
     };
     state.ledger.child_reaped(&id, now);
+    if let Some(LastWord::Failed { kind: FailureKind::Device, message }) =
+        child.as_ref().and_then(|child| child.last_word.as_ref())
+    {
+        state.ledger.unfit(&run.offer.place.device, message, now);
+    }
     let mut changed = Changed::one(Change::ChildEnded { run: id, exit });
     let Some(claim) = claim else {
         state.ledger.release(&id);
         return Ok(changed);
     };
     match ending::judge_exit(child.as_ref(), why.as_ref(), exit, tail, missing) {
-        Ok((child, done)) => {
+        Ok((child, mut done)) => {
+            if let Some(ceiling) = child.ceiling {
+                done.tuning_used.insert(CEILING_USED.to_owned(), ceiling.to_string());
+            }
             let (started, duration_ms) = (child.started_at, now.since(child.started).0);
             let result = FinishedChild { done, started, duration_ms, device_model: model };
             state.ledger.release(&id);

@@ -109,7 +109,7 @@ fn cause_of(kind: FailureKind) -> Cause {
         FailureKind::UserError => Cause::UserError,
         FailureKind::Diverged => Cause::Diverged,
         FailureKind::OutOfMemory => Cause::OutOfMemory,
-        FailureKind::Internal => Cause::Infrastructure,
+        FailureKind::Device | FailureKind::Internal => Cause::Infrastructure,
     }
 }
 

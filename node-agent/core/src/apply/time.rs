@@ -1,8 +1,9 @@
 //! Time passed, and the agent's own opening and closing.
 
 use super::{child, ending, slots, work};
-use crate::attempt::{AttemptState, Saves, StopWhy, Take};
+use crate::attempt::{AttemptState, Child, Saves, StopWhy, Take};
 use crate::event::Changed;
+use crate::options::{Options, PhaseLimits};
 use crate::state::{Mode, RunId, State};
 use common::slot::{Cause, Failure};
 use common::trainer_protocol::Stage;
@@ -46,10 +47,7 @@ fn tick_run(state: &mut State, now: Millis, id: RunId) -> Changed {
             }
             None => Changed::nothing(),
         },
-        AttemptState::Running { .. } => match stuck(state, now, id) {
-            Some(message) => child::stop(state, now, id, StopWhy::Stuck { message }),
-            None => Changed::nothing(),
-        },
+        AttemptState::Running { .. } => watch(state, now, id),
         AttemptState::Saving { until, .. } if over || now >= *until => work::saved(state, now, id, true),
         AttemptState::Uploading { since, .. } if passed(*since, options.upload_timeout) => {
             let message = format!("the result could not be stored within {}{KEPT}", options.upload_timeout);
@@ -72,19 +70,40 @@ fn tick_run(state: &mut State, now: Millis, id: RunId) -> Changed {
     }
 }
 
-/// The watchdog: what a running child exceeded, if anything.
-fn stuck(state: &State, now: Millis, id: RunId) -> Option<String> {
-    let child = state.runs.get(&id)?.state.child()?;
-    let limits = state.options.limits_of(state.runs.get(&id)?.offer.job.name.phase);
+/// The watchdog.
+fn watch(state: &mut State, now: Millis, id: RunId) -> Changed {
+    let (options, Some(run)) = (&state.options, state.runs.get_mut(&id)) else { return Changed::nothing() };
+    let limits = options.limits_of(run.offer.job.name.phase);
+    let Some(child) = run.state.child_mut() else { return Changed::nothing() };
+    child.pace.tick(now, options.stall_for);
+    match stuck(options, limits, child, now) {
+        Some(message) => child::stop(state, now, id, StopWhy::Stuck { message }),
+        None => Changed::nothing(),
+    }
+}
+
+/// What a running child exceeded, if anything.
+fn stuck(options: &Options, limits: PhaseLimits, child: &Child, now: Millis) -> Option<String> {
+    let (since_start, since_frame) = (now.since(child.started), now.since(child.last_frame));
+    if !child.ready && since_start >= options.start_timeout {
+        return Some(format!("the trainer said nothing for {} after its start", options.start_timeout));
+    }
     let silence = match child.stage {
         Stage::Fetching | Stage::Preparing => limits.no_progress_preparing,
         Stage::Training | Stage::Evaluating | Stage::Uploading => limits.no_progress,
     };
-    if now.since(child.last_frame) >= silence {
+    if since_frame >= silence {
         return Some(format!("no progress for {silence} while {}", child.stage.as_str()));
     }
-    let too_long = now.since(child.started) >= limits.total;
-    too_long.then(|| format!("it ran for {}, longer than the phase may", limits.total))
+    if since_start >= limits.total {
+        return Some(format!("it ran for {}, longer than the phase may", limits.total));
+    }
+    let watched = options.stall_for > Millis(0) && child.stage == Stage::Training;
+    let percent = child.pace.stalled(options.stall_percent).filter(|_| watched)?;
+    let (stall_for, floor) = (options.stall_for, options.stall_percent);
+    Some(format!(
+        "hung: for {stall_for} its training went at {percent:.0} % of its own median rate (the floor is {floor} %)"
+    ))
 }
 
 fn fail_childless(state: &mut State, now: Millis, id: RunId, cause: Cause, message: String) -> Changed {

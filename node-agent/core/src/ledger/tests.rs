@@ -85,6 +85,19 @@ fn a_card_is_free_when_a_later_look_shows_no_such_process() {
 }
 
 #[test]
+fn a_card_that_does_not_tell_its_processes_is_free_a_minute_later() {
+    let mut ledger = with(gpu(10_000, Some(0), &[]));
+    let untold = || DeviceFacts { processes: None, ..gpu(10_000, Some(0), &[]) };
+    ledger.reserve(run(1), &gpu_id(), Mib(9_000)).unwrap();
+    ledger.child_started(&run(1), 7);
+    ledger.child_reaped(&run(1), Millis(100));
+    ledger.observe(Millis::from_secs(59), vec![untold()]);
+    assert!(ledger.has(&run(1)), "not told is not gone");
+    ledger.observe(Millis::from_secs(61), vec![untold()]);
+    assert!(!ledger.has(&run(1)));
+}
+
+#[test]
 fn main_memory_is_free_with_the_reaping() {
     let mut ledger =
         with(DeviceFacts { kind: DeviceKind::Cpu, processes: None, ..gpu(10_000, Some(0), &[]) });
@@ -109,6 +122,21 @@ fn a_faulty_or_vanished_card_takes_nothing() {
     ledger.observe(Millis(4), vec![gpu(10_000, Some(0), &[])]);
     ledger.observe_failure("NVML: unknown error");
     assert!(matches!(ledger.reserve(run(2), &gpu_id(), Mib(1)), Err(NoRoom::Fault { .. })));
+}
+
+#[test]
+fn a_card_that_a_child_could_not_use_takes_nothing_for_a_while_and_says_so() {
+    let mut ledger = with(gpu(10_000, Some(0), &[]));
+    ledger.unfit(&gpu_id(), "CUDA error 999", Millis(5));
+    ledger.observe(Millis::from_secs(599), vec![gpu(10_000, Some(0), &[])]);
+    let refused = ledger.reserve(run(1), &gpu_id(), Mib(1)).unwrap_err();
+    assert_eq!(refused.to_string(), "GPU-a: a first allocation failed: CUDA error 999");
+    assert_eq!(
+        ledger.device(&gpu_id()).unwrap().report().fault.unwrap(),
+        "a first allocation failed: CUDA error 999"
+    );
+    ledger.observe(Millis::from_secs(601), vec![gpu(10_000, Some(0), &[])]);
+    ledger.reserve(run(1), &gpu_id(), Mib(1)).unwrap();
 }
 
 #[test]

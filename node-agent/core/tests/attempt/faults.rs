@@ -1,11 +1,11 @@
 //! Children that end badly, slots that are lost, agents that restart or stop.
 
-use crate::support::{PID, World, done, id, key, place};
+use crate::support::{PID, World, done, id, key, offer, place};
 use agent_core::{AttemptState, Change, ChildExit, Effect, Event, Inputs, PhaseLimits, StopWhy};
 use common::digest::Digest;
 use common::ids::{Incarnation, Phase, Revision};
 use common::slot::{Cause, Slot, SlotState};
-use common::trainer_protocol::{FailureKind, FromTrainer, Stage, exit_code};
+use common::trainer_protocol::{EpochReport, FailureKind, FromTrainer, Stage, exit_code};
 use common::units::{Mib, Millis, UnixMs};
 
 fn ended(last: Option<FromTrainer>, exit: ChildExit, missing: &[&str]) -> (Cause, String) {
@@ -94,7 +94,7 @@ fn a_fenced_child_is_killed_at_once_and_nothing_more_is_stored() {
     world.asked.clear(); // what was due before the slot was read
     world.settle();
     assert!(matches!(world.news.last(), Some(Change::Fenced { by, .. }) if by == "closed: cancelled"));
-    assert!(world.asked.contains(&Effect::Kill { run: id(1), fenced: true }));
+    assert!(world.asked.contains(&Effect::Kill { run: id(1), fenced: true, hung: false }));
     assert!(!world.asked_for(|e| matches!(e, Effect::StoreCheckpoint { .. })));
     world.exit(1, ChildExit::Signal(9), "");
     assert!(matches!(world.run(1), AttemptState::Cleaning { keep: true }));
@@ -174,6 +174,88 @@ fn a_silent_child_is_killed_by_stage() {
     let failure = world.failure();
     assert_eq!(failure.cause, Cause::Infrastructure);
     assert!(failure.message.starts_with("no progress for 1 min 00 s while training"), "{}", failure.message);
+}
+
+fn epoch(at: f64) -> FromTrainer {
+    FromTrainer::Epoch(EpochReport {
+        model: "gat".into(),
+        epoch: at as u32 + 1,
+        epochs: 100,
+        fraction: at.fract(),
+        loss: Some(0.5),
+        metrics: std::collections::BTreeMap::new(),
+        graphs_per_s: 10.0,
+        eta_ms: None,
+    })
+}
+
+#[test]
+fn a_training_far_below_its_own_median_rate_is_killed_and_one_that_evaluates_is_not() {
+    let mut world = World::new();
+    world.state.options.stall_for = Millis::from_secs(40);
+    world.running(1);
+    world.frame(1, FromTrainer::Stage(Stage::Training));
+    let mut at = 0.0;
+    for _ in 0..100 {
+        at += 0.03;
+        world.frame(1, epoch(at));
+        world.pass(1_000);
+    }
+    world.frame(1, FromTrainer::Stage(Stage::Evaluating));
+    world.pass(600_000);
+    assert!(matches!(world.run(1), AttemptState::Running { .. }), "only training is measured");
+    world.frame(1, FromTrainer::Stage(Stage::Training));
+    for _ in 0..60 {
+        // It speaks, but hardly moves.
+        at += 0.0003;
+        world.frame(1, epoch(at));
+        world.pass(1_000);
+    }
+    assert!(matches!(world.run(1), AttemptState::Stopping { why: StopWhy::Stuck { .. }, .. }));
+    assert!(world.asked_for(|e| matches!(e, Effect::Kill { fenced: false, hung: true, .. })));
+    world.exit(1, ChildExit::Signal(9), "its last line");
+    let failure = world.failure();
+    assert_eq!(failure.cause, Cause::Infrastructure, "tried again");
+    assert!(failure.message.starts_with("hung: for 40 s its training went at 1 %"), "{}", failure.message);
+    assert!(failure.message.contains("its last line"));
+}
+
+#[test]
+fn a_child_without_a_first_word_is_killed() {
+    let mut world = World::new();
+    world.offer(1, 1);
+    world.tell(Event::Fetched { run: id(1), inputs: Inputs::default() });
+    world.settle();
+    world.tell(Event::Spawned { run: id(1), pid: 1, at: UnixMs(1), resumed_from_epoch: None });
+    world.pass(599_000);
+    assert!(matches!(world.run(1), AttemptState::Running { .. }));
+    world.pass(1_000);
+    assert!(world.asked_for(|e| matches!(e, Effect::Kill { hung: true, .. })));
+    world.exit(1, ChildExit::Signal(9), "");
+    assert!(world.failure().message.contains("said nothing for 10 min"), "{}", world.failure().message);
+}
+
+#[test]
+fn what_ran_out_of_memory_is_told_in_the_beat_and_with_the_result() {
+    let mut world = World::new();
+    world.running(1);
+    let ran_out = |micro_batch| FromTrainer::OutOfMemory {
+        micro_batch,
+        recovered: true,
+        message: "out of memory".into(),
+    };
+    world.frame(1, ran_out(64));
+    world.frame(1, ran_out(32));
+    assert_eq!(world.state.ceilings.most(&offer(1, 1), "test"), Some(16));
+    assert_eq!(world.state.ceilings.most(&offer(1, 1), "another card"), None);
+    let told = agent_core::beat(&world.state, world.now, 1).ceilings;
+    assert_eq!(told.iter().map(|c| c.micro_batch).collect::<Vec<u32>>(), [16]);
+    world.finish(1);
+    let stored = world.asked.iter().find_map(|effect| match effect {
+        Effect::StoreResult(saved) => Some(saved.result.done.tuning_used.clone()),
+        _ => None,
+    });
+    assert_eq!(stored.unwrap()[common::manifest::CEILING_USED], "16");
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub fn offer(attempt: u32, count: u32) -> JobOffer {
         parents: BTreeMap::new(),
         traceparent: None,
         lease_ms: 0,
+        micro_batch_max: None,
     }
 }
 

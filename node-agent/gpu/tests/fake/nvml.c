@@ -1,13 +1,14 @@
 /* A driver library that reads its cards from the file named by FAKE_NVML_FILE at each call. One line a card:
-   uuid;name;total MiB;used MiB;utilisation %;pid=MiB,pid=MiB;state   (state: ok, lost; MiB -1 = not told)
+   uuid;name;total MiB;used MiB;utilisation %;pid=MiB,pid=MiB;state   (state: ok, lost, xid<number>; MiB -1 = not told)
    A first line "broken" makes every call fail. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX 16
 typedef struct { char uuid[80], name[80], procs[256], state[16]; long total, used; int util; } card_t;
-static card_t cards[MAX];
+static __thread card_t cards[MAX];
 
 static int load(void) {
     FILE *f = fopen(getenv("FAKE_NVML_FILE"), "r");
@@ -74,4 +75,20 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *h, unsigned *count, process_t 
     }
     *count = n;
     return !out && n ? INSUFFICIENT_SIZE : OK;
+}
+
+/* Each wait tells the first card whose state is xid<number>, again and again. */
+typedef struct { void *device; unsigned long long type, data; unsigned gi, ci; } event_t;
+int nvmlEventSetCreate(void **set) { *set = (void *)1; return OK; }
+int nvmlEventSetFree(void *set) { return OK; }
+int nvmlDeviceRegisterEvents(void *h, unsigned long long types, void *set) { return card(h) ? OK : LOST; }
+int nvmlEventSetWait_v2(void *set, event_t *event, unsigned timeout_ms) {
+    usleep(20 * 1000);
+    int n = load();
+    for (int i = 0; i < n; i++) {
+        if (strncmp(cards[i].state, "xid", 3)) continue;
+        *event = (event_t){ (void *)(long)(i + 1), 8, atol(cards[i].state + 3), ~0u, ~0u };
+        return OK;
+    }
+    return 10; /* timeout */
 }

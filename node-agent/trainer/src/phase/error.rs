@@ -98,8 +98,8 @@ impl PhaseError {
             {
                 FailureKind::OutOfMemory
             }
+            Self::Device(_) => FailureKind::Device,
             Self::BrokenParent { .. }
-            | Self::Device(_)
             | Self::Io { .. }
             | Self::Fit(_)
             | Self::Fusion(_)

@@ -171,7 +171,7 @@ fn device(asked: trainer_protocol::Device) -> Result<Device, PhaseError> {
         trainer_protocol::Device::Cuda(index) => {
             let count = tch::Cuda::device_count();
             if i64::from(index) < count {
-                return Ok(Device::Cuda(index as usize));
+                return usable(Device::Cuda(index as usize));
             }
             let library = crate::runtime::init();
             Err(PhaseError::Device(format!(
@@ -179,5 +179,18 @@ fn device(asked: trainer_protocol::Device) -> Result<Device, PhaseError> {
                  CUDA libtorch beside libtorch_cpu, or schedule on CPU"
             )))
         }
+    }
+}
+
+/// A card that counts may still refuse to work (driver, ECC, a context that can not be made): found out now with a
+/// small allocation, written and read back, not after the captures were prepared.
+fn usable(device: Device) -> Result<Device, PhaseError> {
+    const NUMBERS: i64 = 4 << 20;
+    let refused = |error: tch::TchError| PhaseError::Device(format!("{device:?} can not be used: {error}"));
+    let ones = tch::Tensor::f_ones([NUMBERS], (tch::Kind::Float, device)).map_err(refused)?;
+    let sum = ones.f_sum(tch::Kind::Double).and_then(|sum| sum.f_double_value(&[])).map_err(refused)?;
+    match sum as i64 {
+        NUMBERS => Ok(device),
+        other => Err(PhaseError::Device(format!("{device:?} can not count: {NUMBERS} ones make {other}"))),
     }
 }

@@ -83,7 +83,7 @@ pub fn begin(w: &mut World, n: usize, flight: String, effect: Effect) {
             trainer::asked_to_stop(w, n, run);
             later(w, n, 2, flight, Work::AskStop { run });
         }
-        Effect::Kill { run, fenced } => kill(w, n, flight, run, fenced),
+        Effect::Kill { run, fenced, .. } => kill(w, n, flight, run, fenced),
         Effect::StoreCheckpoint { run, checkpoint } => {
             later(w, n, store_ms, flight, Work::Checkpoint { run, checkpoint });
         }
@@ -217,7 +217,7 @@ pub fn on_done(w: &mut World, n: usize, token: u64) {
         },
         Work::Spawn { run, doomed: true, .. } => {
             w.history.mark("a child was killed before it began");
-            let kill = Effect::Kill { run, fenced: true }.key();
+            let kill = Effect::Kill { run, fenced: true, hung: false }.key();
             w.nodes[n].flight.remove(&kill);
             Event::SpawnFailed { run, message: "killed before it began".into() }
         }
@@ -247,7 +247,7 @@ pub fn on_done(w: &mut World, n: usize, token: u64) {
 /// Before the core is told of a child's end, the effects that waited for it are over.
 pub fn child_end_told(w: &mut World, n: usize, run: RunId) {
     w.nodes[n].ends_on_their_way.remove(&run);
-    let kill = Effect::Kill { run, fenced: true }.key();
+    let kill = Effect::Kill { run, fenced: true, hung: false }.key();
     w.nodes[n].flight.remove(&kill);
 }
 
