@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Training and inference beside PyTorch Geometric, in one run on one machine: prints a table in Markdown.
 
-    bench_training.py DATA [--threads 2] [--rounds 5] [--seconds 4] [--only CASE] [--python PY] [--worker BIN]
+    bench_training.py DATA [--threads 2] [--rounds 5] [--seconds 4] [--only CASE] [--device cuda:0] [--python PY]
+                      [--worker BIN]
 
 DATA is the folder of one dataset. Both sides get the same graphs, batch, threads and allocator settings; they take
 turns, so that a busy machine slows both. Figures are medians over the rounds; rates per CPU second are those that
@@ -26,6 +27,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "GOMP_SPINCOUNT": "1000",
 }
+HEAD = """| case | batch | ours /s | PyG /s | ratio | ours /CPU s | PyG /CPU s | ratio | peak MiB | PyG MiB |
+|--|--|--|--|--|--|--|--|--|--|"""
 CASES = {
     "gat-large-train": 256,
     "gat-small-train": 2048,
@@ -41,12 +44,8 @@ def main():
     options = arguments()
     python = options.python or make_venv()
     worker = options.worker or build_worker()
-    cache = os.path.join(ROOT, ".coord", "bench-cache")
-    os.makedirs(cache, exist_ok=True)
-    run = subprocess.run([worker, "prepare", options.data, cache], check=True, capture_output=True, text=True)
-    folder = run.stdout.strip()
-    print("| case | batch | ours /s | PyG /s | ratio | ours /CPU s | PyG /CPU s | ratio | peak MiB | PyG MiB |")
-    print("|--|--|--|--|--|--|--|--|--|--|")
+    folder = prepare(worker, options.data)
+    print(HEAD)
     for case in [options.only] if options.only else CASES:
         print(row(case, folder, python, worker, options), flush=True)
 
@@ -59,6 +58,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--only", choices=sorted(CASES))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
     parser.add_argument("--python")
     parser.add_argument("--worker")
     return parser.parse_args()
@@ -80,17 +80,30 @@ def build_worker():
     return os.path.join(target, "release", "examples", "bench_worker")
 
 
-def row(case, folder, python, worker, options):
-    batch = CASES[case] if options.batch is None or case.startswith("dqn") else options.batch
-    rest = [case, folder, str(batch), str(options.threads)]
+def prepare(worker, data):
+    """The folder of the prepared graphs."""
+    cache = os.path.join(ROOT, ".coord", "bench-cache")
+    os.makedirs(cache, exist_ok=True)
+    run = subprocess.run([worker, "prepare", data, cache], check=True, capture_output=True, text=True)
+    return run.stdout.strip()
+
+
+def measure(case, folder, batch, python, worker, options):
+    """Rounds, each with the answers of both sides."""
+    rest = [case, folder, str(batch), str(options.threads), options.device]
     script = os.path.join(ROOT, "scripts", "bench_worker.py")
     sides = [start([worker, *rest]), start([python, script, *rest])]
     try:
-        rounds = [[take_round(side, options.seconds) for side in sides] for _ in range(options.rounds)]
+        return [[take_round(side, options.seconds) for side in sides] for _ in range(options.rounds)]
     finally:
         for side in sides:
             side.stdin.close()
             side.wait(timeout=60)
+
+
+def row(case, folder, python, worker, options):
+    batch = CASES[case] if options.batch is None or case.startswith("dqn") else options.batch
+    rounds = measure(case, folder, batch, python, worker, options)
     cells = [case, str(batch) if batch > 1 else ""]
     for unit in ("wall_s", "cpu_s"):
         rates = [[side["units"] / side[unit] for side in pair] for pair in rounds]

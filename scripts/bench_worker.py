@@ -1,6 +1,6 @@
 """PyTorch Geometric's side of bench_training.py: the same rounds as examples/bench_worker.rs.
 
-    bench_worker.py CASE FOLDER BATCH THREADS
+    bench_worker.py CASE FOLDER BATCH THREADS [cpu | cuda:N]
 
 The plain loop at its best: batches collated beforehand, Adam fused, PyG's own layers.
 """
@@ -33,6 +33,7 @@ VGAE = dict(
 )
 DQN = dict(layers=3, hidden=576, actions=21)
 STATES = 7_500
+DEVICE = torch.device(sys.argv[5] if len(sys.argv) > 5 else "cpu")
 
 
 def load_graphs(path):
@@ -73,6 +74,7 @@ def collate(a, chosen):
     batch = {"in.node_id": join(ids), "in.x": join(x), "in.src": join(src), "in.dst": join(dst)}
     batch["in.graph"] = join(graph)
     batch["label"] = torch.from_numpy(a["label"][chosen].astype(np.int64))
+    batch = {name: tensor.to(DEVICE) for name, tensor in batch.items()}
     batch["graphs"] = len(chosen)
     return batch
 
@@ -116,7 +118,7 @@ def vgae_forward(model, batch, dropout):
 
 
 def neighbours(batch, width):
-    target = torch.zeros(len(batch["in.node_id"]), width)
+    target = torch.zeros(len(batch["in.node_id"]), width, device=DEVICE)
     target[batch["in.src"], batch["in.node_id"][batch["in.dst"]]] = 1.0
     return target
 
@@ -251,9 +253,10 @@ def work_of(case, folder, batch):
 
 
 def main():
-    case, folder, batch, threads = sys.argv[1:]
+    case, folder, batch, threads = sys.argv[1:5]
     torch.set_num_threads(int(threads))
     torch.manual_seed(1)
+    torch.set_default_device(DEVICE)
     work = work_of(case, folder, int(batch))
     for _ in range(3):
         work()
@@ -262,8 +265,12 @@ def main():
         began, cpu, units = time.perf_counter(), time.process_time(), 0
         while time.perf_counter() - began < float(line):
             units += work()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize(DEVICE)
         answer = {"units": units, "wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu}
         answer["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        if DEVICE.type == "cuda":
+            answer["peak_mib"] = torch.cuda.max_memory_allocated(DEVICE) >> 20
         print(json.dumps(answer), flush=True)
 
 

@@ -84,11 +84,14 @@ pub struct TrainerTuning {
     /// Threads that prepare data.
     pub workers: u32,
     pub precision: Precision,
-    /// Most graphs on the device at once; gradient accumulation keeps the effective batch.
-    pub micro_batch_max: u32,
+    /// Graphs on the device at once to begin with. On a card the trainer measures how many fit into the budget;
+    /// gradient accumulation keeps the effective batch.
+    pub micro_batch: u32,
     /// Reserved for this attempt by the agent's ledger.
     pub memory_budget_mib: Mib,
     pub checkpoint_every_epochs: u32,
+    /// Within an epoch, too, once so long has passed since the last one; 0 = at ends of epochs only.
+    pub checkpoint_every_minutes: u32,
     /// Malformed lines of one capture that are skipped before it is refused.
     pub bad_lines_per_file_max: u32,
 }
@@ -121,9 +124,20 @@ pub enum FromTrainer {
     },
     Stage(Stage),
     Epoch(EpochReport),
+    /// Each few seconds.
     Memory {
+        /// In tensors.
         allocated_mib: Mib,
+        /// Taken from the device, blocks kept for later included.
         reserved_mib: Mib,
+        /// Left on the device for whoever asks first.
+        #[serde(default)]
+        free_mib: Option<Mib>,
+        /// Graphs on the device at once; 0 before a model is trained.
+        #[serde(default)]
+        micro_batch: u32,
+        #[serde(default)]
+        graphs_per_s: f64,
     },
     BatchAdjusted {
         from: u32,

@@ -4,10 +4,11 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use coordinator::cli::args::Cli;
 use coordinator::cli::exit::Exit;
+use coordinator::cli::score;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(score::set_apart(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors and go to stdout; a closed pipe is no reason to complain.

@@ -4,7 +4,7 @@
 use crate::agent::Told;
 use crate::clock::Clock;
 use crate::logs::{Logs, Note};
-use crate::process::{self, Killed, Plan, Processes, Spawner};
+use crate::process::{self, Card, Killed, Plan, Processes, Spawner};
 use crate::runs::Runs;
 use crate::settings;
 use crate::slots::Slots;
@@ -148,7 +148,10 @@ impl Performer {
             run,
             program: self.trainer.clone(),
             start,
-            card: (device.kind == DeviceKind::Gpu).then(|| device.id.to_string()),
+            card: (device.kind == DeviceKind::Gpu).then(|| Card {
+                id: device.id.to_string(),
+                memory_share: (budget.0 as f64 / device.total_mib.0.max(1) as f64).clamp(0.01, 1.0),
+            }),
             log: self.layout.process_log(&offer.job, &run),
             note: Note::new(offer.job.clone(), run, offer.place.node.clone()),
             logs: self.logs.clone(),

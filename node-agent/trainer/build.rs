@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-const OPERATIONS: [&str; 6] = ["dispatch", "gat_layer", "heads", "misc", "norm_act", "parallel"];
+const OPERATIONS: [&str; 7] = ["device", "dispatch", "gat_layer", "heads", "misc", "norm_act", "parallel"];
 
 fn main() {
     for variable in ["LIBTORCH", "LIBTORCH_INCLUDE", "DEP_TCH_LIBTORCH_LIB"] {

@@ -138,13 +138,14 @@ fn without_section(training_key: &str) -> &str {
 
 /// Whether a training key is tuning. The list is checked against [`super::Tuning`] by a test.
 pub(super) fn is_tuning(key: &str) -> bool {
-    const TOP: [&str; 7] = [
+    const TOP: [&str; 8] = [
         "device",
         "mixed_precision",
         "micro_batch",
         "workers",
         "threads",
         "checkpoint_every_epochs",
+        "checkpoint_every_minutes",
         "bad_lines_per_file_max",
     ];
     let key = without_section(key);

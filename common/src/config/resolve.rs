@@ -33,6 +33,7 @@ impl TrainingSettings {
             workers,
             threads,
             checkpoint_every_epochs,
+            checkpoint_every_minutes,
             bad_lines_per_file_max,
         } = own;
         Tuning {
@@ -42,6 +43,7 @@ impl TrainingSettings {
             workers: workers.or(self.workers),
             threads: threads.or(self.threads),
             checkpoint_every_epochs: checkpoint_every_epochs.unwrap_or(self.checkpoint_every_epochs),
+            checkpoint_every_minutes: checkpoint_every_minutes.unwrap_or(self.checkpoint_every_minutes),
             bad_lines_per_file_max: bad_lines_per_file_max.unwrap_or(self.bad_lines_per_file_max),
         }
     }

@@ -29,6 +29,7 @@ pub struct TrainingSettings {
     pub workers: Option<u32>,
     pub threads: Option<u32>,
     pub checkpoint_every_epochs: u32,
+    pub checkpoint_every_minutes: u32,
     pub bad_lines_per_file_max: u32,
     pub data: DataSettings,
     pub models: Models,
@@ -174,6 +175,7 @@ pub struct TuningSettings {
     pub workers: Option<u32>,
     pub threads: Option<u32>,
     pub checkpoint_every_epochs: Option<u32>,
+    pub checkpoint_every_minutes: Option<u32>,
     pub bad_lines_per_file_max: Option<u32>,
 }
 
@@ -197,6 +199,7 @@ impl Default for TrainingSettings {
             workers: None,
             threads: None,
             checkpoint_every_epochs: 1,
+            checkpoint_every_minutes: 10,
             bad_lines_per_file_max: 20,
             data: DataSettings {
                 window: data.window,

@@ -22,13 +22,16 @@ pub enum DeviceChoice {
 pub struct Tuning {
     pub device: DeviceChoice,
     pub mixed_precision: Precision,
-    /// Most graphs on the device at once; the effective batch is semantic and stays as it is.
+    /// Graphs on the device at once to begin with; the effective batch is semantic and stays as it is.
     pub micro_batch: Option<u32>,
     /// Threads that prepare data.
     pub workers: Option<u32>,
     /// Threads of the mathematics.
     pub threads: Option<u32>,
     pub checkpoint_every_epochs: u32,
+    /// Within an epoch, too; 0 = never. Plans of an older version do not have it.
+    #[serde(default)]
+    pub checkpoint_every_minutes: u32,
     /// Malformed lines of one capture that are counted and skipped before it is refused.
     pub bad_lines_per_file_max: u32,
 }
@@ -53,9 +56,10 @@ impl Tuning {
             threads: self.threads.unwrap_or(default_threads).min(cores),
             workers: self.workers.unwrap_or(profile.workers).min(cores),
             precision,
-            micro_batch_max: self.micro_batch.unwrap_or(profile.micro_batch),
+            micro_batch: self.micro_batch.unwrap_or(profile.micro_batch),
             memory_budget_mib: budget,
             checkpoint_every_epochs: self.checkpoint_every_epochs,
+            checkpoint_every_minutes: self.checkpoint_every_minutes,
             bad_lines_per_file_max: self.bad_lines_per_file_max,
         }
     }

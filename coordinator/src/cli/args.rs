@@ -4,6 +4,7 @@
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand};
 use common::ids::{JobName, NodeId, Phase};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,6 +103,9 @@ pub enum Verb {
     /// Make, list and check captures
     #[command(subcommand)]
     Data(DataVerb),
+    /// Score captures, or a live bus, with a trained model (as `trainer score`)
+    #[command(disable_help_flag = true)]
+    Score(ScoreArgs),
     /// The configuration as resolved
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -326,6 +330,13 @@ pub enum DataVerb {
     Scan { dir: PathBuf },
     /// All problems of the datasets below DIR
     Check { dir: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// Handed on; `coord score --help` tells which there are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]

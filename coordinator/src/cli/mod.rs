@@ -9,7 +9,7 @@
 //! | [`planning`], [`applying`], [`following`], [`exporting`] | the four steps of a run |
 //! | `needs` | what earlier runs tell of memory and length |
 //! | [`observe`], [`rows`] | the cluster's state as a looker-on has it, job by job |
-//! | `plan`, `simulate`, `apply`, `run`, `follow`, `status`, `changes`, `nodes`, `node`, `events`, `logs`, `data`, `show`, `serve` | verbs |
+//! | `plan`, `simulate`, `apply`, `run`, `follow`, `status`, `changes`, `nodes`, `node`, `events`, `logs`, `data`, [`score`], `show`, `serve` | verbs |
 //! | [`local`] | a whole cluster on this machine |
 
 mod apply;
@@ -35,6 +35,7 @@ pub mod planning;
 mod rebuild;
 pub mod rows;
 mod run;
+pub mod score;
 mod serve;
 mod show;
 mod simulate;
@@ -82,6 +83,7 @@ async fn dispatch(context: &Context, verb: &Verb) -> Result<Exit> {
         Verb::Events(args) => events::run(context, args).await,
         Verb::Logs(args) => logs::run(context, args).await,
         Verb::Data(verb) => data::run(context, verb).await,
+        Verb::Score(args) => score::run(args).await,
         Verb::Config(verb) => show::config(context, verb),
         Verb::Rebuild(args) => rebuild::run(context, args).await,
         Verb::Serve(args) => serve::run(context, args).await,

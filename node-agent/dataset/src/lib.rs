@@ -12,6 +12,8 @@
 //! | [`split`](mod@split) | validation split that leaks no copy |
 //! | [`prepare`](mod@prepare) | all of it for one dataset, in parallel, cached by content |
 //! | [`silence`] | how long periodic ids stay away: suppressed messages |
+//! | `stream` | the windows of one capture as they come, for scoring |
+//! | [`table`] | tables as parquet files |
 //! | [`sample`] | made-up captures for a first run |
 //! | [`examine`] | figures of captures, and all problems of a dataset together |
 //!
@@ -34,6 +36,8 @@ pub mod read;
 pub mod sample;
 pub mod silence;
 pub mod split;
+mod stream;
+pub mod table;
 pub mod vocabulary;
 pub mod window;
 
@@ -47,9 +51,10 @@ pub use graph_set::{CaptureInfo, EDGE_FEATURES, GraphSet, GraphView, NODE_FEATUR
 pub use layout::{CaptureFile, Layout};
 pub use prepare::{Copies, PrepareConfig, PrepareReport, PrepareTuning, Prepared, Progress, prepare};
 pub use profile::ProfileConfig;
-pub use read::{CaptureFormat, ReadOptions, ReadReport, read_capture};
+pub use read::{CaptureFormat, ReadOptions, ReadReport, read_candump, read_capture};
 pub use sample::{SampleConfig, SampleReport};
 pub use silence::{Silence, SilenceConfig, Vehicle, learn_vehicle, score_silence};
 pub use split::{SplitConfig, SplitKind};
+pub use stream::{WindowStream, Windows};
 pub use vocabulary::{Vocabulary, VocabularyScope};
 pub use window::{ChunkRule, EdgeFeatures, NodeEncoding, WindowConfig};

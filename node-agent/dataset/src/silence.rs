@@ -141,7 +141,7 @@ struct Clock {
 }
 
 #[derive(Debug)]
-struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     known: &'a [Vehicle],
     warm_up_left: u32,
     /// Seconds of the warm-up so far, pauses left out.
@@ -152,13 +152,13 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(warm_up: u32, known: &'a [Vehicle]) -> Self {
+    pub(crate) fn new(warm_up: u32, known: &'a [Vehicle]) -> Self {
         let (seen, clocks) = (BTreeMap::new(), Vec::new());
         Self { known, warm_up_left: warm_up.max(1), learned_s: 0.0, seen, clocks, now_s: f64::NAN }
     }
 
     /// Takes a message; the longest silence of any id at its time.
-    fn next(&mut self, time_s: f64, id: u32) -> f32 {
+    pub(crate) fn next(&mut self, time_s: f64, id: u32) -> f32 {
         let step = time_s - self.now_s;
         self.now_s = time_s;
         if !(0.0..=PAUSE_S).contains(&step) {

@@ -37,13 +37,22 @@ pub struct Plan {
     pub program: PathBuf,
     pub start: Start,
     /// The card it may see; `None` = none.
-    pub card: Option<String>,
+    pub card: Option<Card>,
     pub log: PathBuf,
     /// The log on its way to those who follow it.
     pub note: Note,
     pub logs: Logs,
     pub clock: Clock,
     pub resumed_from_epoch: Option<u32>,
+}
+
+/// A card as a child sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Card {
+    pub id: String,
+    /// Part of its memory that the child may take, more than 0 and at most 1: its reservation, so that neighbours
+    /// on the card are never starved.
+    pub memory_share: f64,
 }
 
 /// Starts the child, tells `Spawned` (or `SpawnFailed`), then everything it says and its end.
@@ -72,7 +81,7 @@ async fn begin(
     if !processes.begin_start(run) {
         return Err("its slot was lost before it started".to_owned());
     }
-    let command = command(&program, &start, card.as_deref(), &scratch, stderr);
+    let command = command(&program, &start, card.as_ref(), &scratch, stderr);
     let mut child =
         spawner.spawn(command).await.map_err(|e| format!("cannot start {}: {e}", program.display()))?;
     let (pid, at) = (child.id(), clock.wall(clock.now()));
@@ -105,7 +114,7 @@ async fn begin(
     Ok(())
 }
 
-fn command(program: &Path, start: &Start, card: Option<&str>, scratch: &Path, stderr: File) -> Command {
+fn command(program: &Path, start: &Start, card: Option<&Card>, scratch: &Path, stderr: File) -> Command {
     let mut command = Command::new(program);
     command.arg("run");
     if let Some(traceparent) = &start.traceparent {
@@ -116,7 +125,11 @@ fn command(program: &Path, start: &Start, card: Option<&str>, scratch: &Path, st
             command.env_remove(name);
         }
     }
-    command.env("CUDA_VISIBLE_DEVICES", card.unwrap_or(""));
+    command.env("CUDA_VISIBLE_DEVICES", card.map_or("", |card| &card.id));
+    if let Some(card) = card {
+        // libtorch's allocator keeps to it from its first block on.
+        command.env("PYTORCH_ALLOC_CONF", format!("per_process_memory_fraction:{:.4}", card.memory_share));
+    }
     command.current_dir(scratch).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     command
 }

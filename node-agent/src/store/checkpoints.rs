@@ -126,7 +126,7 @@ async fn fetch(store: &Store, below: &str, folder: &Path) -> Result<u32, Broken>
 }
 
 /// Every file below `folder`, by its path relative to it, sorted.
-fn files_below(folder: &Path) -> io::Result<Vec<LocalFile>> {
+pub(super) fn files_below(folder: &Path) -> io::Result<Vec<LocalFile>> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(relative) = folders.pop() {

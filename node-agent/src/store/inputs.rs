@@ -1,7 +1,7 @@
 //! Everything a child needs, on this machine's disk.
 
 use super::captures::Captures;
-use super::{checkpoints, kept, reading, verify, writing};
+use super::{checkpoints, kept, prepared, reading, verify, writing};
 use crate::workdir::Layout;
 use agent_core::{Event, Inputs, Problem, RunId};
 use artifacts::run::{fetch_files, get_manifest};
@@ -51,6 +51,7 @@ async fn inputs(
     let scratch = layout.scratch(run);
     begin(store, run).await.map_err(writing)?;
     let captures_dir = Captures::of(offer, layout).bring().await?;
+    prepared::fetch(store, layout, &offer.spec.inputs).await;
     let cache = Cache::new(layout.objects(), parents_max_bytes);
     let mut parents = BTreeMap::new();
     for (phase, committed) in &offer.parents {

@@ -5,6 +5,7 @@
 //! | `inputs` | captures, parents' files and the checkpoint to resume from, brought to this disk |
 //! | `captures` | captures of a data folder that is not on this machine |
 //! | `checkpoints` | checkpoints of an attempt: stored whole, found again, the old ones removed |
+//! | `prepared` | prepared graphs, so that no second machine makes them |
 //! | `results` | the result: files first, manifest last |
 //! | `kept` | finished results that the store does not have yet, put aside for a later attempt |
 
@@ -12,6 +13,7 @@ pub mod captures;
 pub mod checkpoints;
 pub mod inputs;
 pub mod kept;
+pub mod prepared;
 pub mod results;
 
 use agent_core::{Nature, Problem};

@@ -1,6 +1,6 @@
 //! The result of an attempt to the store: all files, then the manifest that makes them a result.
 
-use super::{kept, writing};
+use super::{kept, prepared, writing};
 use crate::workdir::Layout;
 use agent_core::{Problem, SavedRun};
 use artifacts::run::upload_run;
@@ -19,7 +19,14 @@ pub async fn upload(store: &Store, layout: &Layout, saved: &SavedRun) -> Result<
         files.map(|name| LocalFile { name: name.clone(), path: out.join(name) }).collect();
     let prefix = attempt_prefix(&saved.run.key, saved.run.attempt);
     let uploaded = upload_run(store, &prefix, &files, |entries| manifest(saved, entries)).await;
-    uploaded.map(|run| run.manifest_digest).map_err(writing)
+    let digest = uploaded.map(|run| run.manifest_digest).map_err(writing)?;
+    if let Some(entry) = saved.result.done.tuning_used.get(prepared::ENTRY_KEY) {
+        // Beside the claim of the result, which may not wait for it; gone with the process, and then made again.
+        let (store, layout, inputs) = (store.clone(), layout.clone(), saved.offer.spec.inputs.clone());
+        let entry = entry.clone();
+        tokio::spawn(async move { prepared::share(&store, &layout, &inputs, &entry).await });
+    }
+    Ok(digest)
 }
 
 fn manifest(saved: &SavedRun, files: Vec<FileEntry>) -> Manifest {

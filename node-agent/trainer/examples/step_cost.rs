@@ -11,6 +11,7 @@ use trainer::fit::listener::Silent;
 use trainer::fit::loader::Loader;
 use trainer::fit::step::{Stepper, Task};
 use trainer::fit::{Evaluator, Trainee, seed};
+use trainer::memory::Memory;
 use trainer::nn::{gat::Gat, vgae::Vgae};
 use trainer::optim::{Adam, AdamConfig, WeightDecay};
 use trainer::phase::gat_fit::GatTrainee;
@@ -61,7 +62,7 @@ fn cost(what: &str, trainee: &dyn Trainee, set: &GraphSet) {
     let trainable = trainee.variables().into_iter().filter(|(_, tensor)| tensor.requires_grad());
     let config = AdamConfig::new(1e-3, WeightDecay::L2(1e-4));
     let mut adam = Adam::new(trainable, config).expect("optimiser");
-    let mut stepper = Stepper::new(BATCH as u32, BATCH as u32, 1.0, trainee.variables());
+    let mut stepper = Stepper::new(BATCH as u32, BATCH as u32, 1.0, trainee.variables(), Memory::unwatched());
     let mut loader = Loader::new(Device::Cpu);
     let stride = (set.len() / (BATCH * STEPS)).max(1);
     let chosen: Vec<u32> = (0..set.len() as u32).step_by(stride).take(BATCH * STEPS).collect();

@@ -1,4 +1,7 @@
 //! `trainer run`: one attempt of one phase, spoken on stdin and stdout by [`common::trainer_protocol`].
+//! `trainer score`: captures or live traffic scored by a trained model.
+
+mod score_args;
 
 use std::path::PathBuf;
 
@@ -8,7 +11,7 @@ use common::trainer_protocol::exit_code;
 use telemetry::{LogConfig, LogFormat, Service};
 
 #[derive(Parser)]
-#[command(version, about = "Trains one phase; started by node-agent")]
+#[command(version, about = "Trains one phase (started by node-agent), and scores with what was trained")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -18,6 +21,8 @@ struct Cli {
 enum Command {
     /// Take one Start frame on stdin, train, and report frames on stdout.
     Run(RunArgs),
+    /// Score captures, or a live bus, window by window.
+    Score(score_args::ScoreArgs),
 }
 
 #[derive(clap::Args)]
@@ -42,9 +47,13 @@ enum Format {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Command::Run(args) = Cli::parse().command;
+    let command = Cli::parse().command;
     // Before logs and threads: the process is replaced.
     let restarted = trainer::runtime::restart_with_short_spin();
+    let args = match command {
+        Command::Run(args) => args,
+        Command::Score(args) => std::process::exit(score_args::run(&args)),
+    };
     let config = LogConfig {
         dir: args.log_dir,
         format: match args.log_format {

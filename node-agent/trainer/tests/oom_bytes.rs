@@ -16,6 +16,7 @@ use trainer::fit::trainee::deep_copy;
 use trainer::fit::{
     Evaluator, FitError, FitOptions, FitSummary, Share, TrainData, Trainee, Validation, fit, seed,
 };
+use trainer::memory::Memory;
 use trainer::nn::vgae::Vgae;
 use trainer::phase::vgae_fit::VgaeTrainee;
 
@@ -85,7 +86,7 @@ impl Trainee for Cramped<'_> {
 }
 
 /// Weights and running statistics in the end, the summary, and how often memory ran out.
-fn train(set: &GraphSet, micro_batch_max: u32, holds: i64) -> (BTreeMap<String, Tensor>, FitSummary, u32) {
+fn train(set: &GraphSet, micro_batch: u32, holds: i64) -> (BTreeMap<String, Tensor>, FitSummary, u32) {
     let semantic = VgaeSemantic::of_size(ModelSize::Small);
     seed::seed_torch(1, "vgae.init", &[]);
     let vgae = Vgae::new(&semantic.arch, NUM_IDS, Device::Cpu);
@@ -95,7 +96,9 @@ fn train(set: &GraphSet, micro_batch_max: u32, holds: i64) -> (BTreeMap<String, 
         semantic: FitSemantic { epochs: 2, batch_size: 16, ..FitSemantic::default() },
         seed: 1,
         device: Device::Cpu,
-        micro_batch_max,
+        micro_batch,
+        memory: Memory::unwatched(),
+        checkpoint_every: None,
         eval_batch: 64,
         checkpoint_every_epochs: 0,
     };

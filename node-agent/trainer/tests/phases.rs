@@ -143,18 +143,21 @@ fn three_phases_build_on_each_other() {
     assert!(ended.done().tuning_used.contains_key("best_on_validation"));
 }
 
-/// Stops a run at its first checkpoint, goes on from there, and holds the bytes against an uninterrupted run.
-#[test]
-fn a_stopped_and_resumed_teacher_has_the_same_bytes() {
-    let dir = tempfile::tempdir().unwrap();
-    let place = Place { captures: captures(dir.path()), work: dir.path().join("work") };
-    let semantic = teacher(3);
-    let straight = run(binary(), place.order(Phase::Teacher, &semantic, "straight").start(), |_, _| {});
+/// Runs a phase whole, then stopped at its first checkpoint and gone on with: files of equal bytes.
+fn resumes_to_the_same_bytes(place: &Place, phase: Phase, semantic: &PhaseSemantic, pth: &str) {
+    let order = |scratch: &str| {
+        let mut order = place.order(phase, semantic, &format!("{phase}-{scratch}"));
+        if phase == Phase::Student {
+            order.parents.insert(Phase::Teacher, place.out("teacher-straight"));
+        }
+        order
+    };
+    let straight = run(binary(), order("straight").start(), |_, _| {});
     assert_eq!(straight.code, Some(exit_code::DONE));
 
     let stop = ToTrainer::Stop { reason: "test".to_owned(), checkpoint: true };
     let mut newest = None;
-    let stopped = run(binary(), place.order(Phase::Teacher, &semantic, "first").start(), |frame, stdin| {
+    let stopped = run(binary(), order("first").start(), |frame, stdin| {
         if let FromTrainer::Checkpoint { dir, .. } = frame {
             newest = Some(dir.clone());
             if let Some(stdin) = stdin {
@@ -166,24 +169,34 @@ fn a_stopped_and_resumed_teacher_has_the_same_bytes() {
     assert_eq!(stopped.code, Some(exit_code::YIELDED));
     assert_eq!(stopped.frames.last(), Some(&FromTrainer::Yielded));
 
-    let mut order = place.order(Phase::Teacher, &semantic, "second");
-    order.resume_from = newest;
-    let resumed = run(binary(), order.start(), |_, _| {});
+    let mut again = order("second");
+    again.resume_from = newest;
+    let resumed = run(binary(), again.start(), |_, _| {});
     assert_eq!(resumed.code, Some(exit_code::DONE));
     let epochs =
         |ended: &Ended| ended.frames.iter().filter(|f| matches!(f, FromTrainer::Checkpoint { .. })).count();
     assert!(epochs(&resumed) < epochs(&straight), "nothing was taken over from the checkpoint");
-    let files = [
-        "vgae.safetensors",
-        "gat.safetensors",
-        "model.json",
-        "metrics.json",
-        "best_teacher_model_sample.pth",
-    ];
-    for file in files {
-        let read = |scratch: &str| std::fs::read(place.out(scratch).join(file)).unwrap();
-        assert!(read("straight") == read("second"), "{file} differs");
+    same_bytes(place, phase, ["straight", "second"], pth);
+}
+
+fn same_bytes(place: &Place, phase: Phase, scratches: [&str; 2], pth: &str) {
+    for file in ["vgae.safetensors", "gat.safetensors", "model.json", "metrics.json", pth] {
+        let [a, b] = scratches
+            .map(|scratch| std::fs::read(place.out(&format!("{phase}-{scratch}")).join(file)).unwrap());
+        assert!(a == b, "{file} of {phase} differs");
     }
+}
+
+#[test]
+fn detectors_have_the_same_bytes_whether_stopped_and_resumed_or_simply_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place { captures: captures(dir.path()), work: dir.path().join("work") };
+    let (teacher, pth) = (teacher(3), "best_teacher_model_sample.pth");
+    resumes_to_the_same_bytes(&place, Phase::Teacher, &teacher, pth);
+    resumes_to_the_same_bytes(&place, Phase::Student, &student(2), "final_student_model_sample.pth");
+    let again = run(binary(), place.order(Phase::Teacher, &teacher, "teacher-again").start(), |_, _| {});
+    assert_eq!(again.code, Some(exit_code::DONE));
+    same_bytes(&place, Phase::Teacher, ["straight", "again"], pth);
 }
 
 #[test]

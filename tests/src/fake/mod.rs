@@ -140,7 +140,13 @@ impl Trainer {
             graphs_per_s: 1_000.0,
             eta_ms: Some(u64::from(self.script.epochs - model.epoch) * self.script.epoch_ms),
         }));
-        say(&FromTrainer::Memory { allocated_mib: Mib(64), reserved_mib: Mib(100) });
+        say(&FromTrainer::Memory {
+            allocated_mib: Mib(64),
+            reserved_mib: Mib(100),
+            free_mib: None,
+            micro_batch: 64,
+            graphs_per_s: 1_000.0,
+        });
         if self.script.checkpoint && model.epoch < self.script.epochs {
             self.save(model)?;
         }

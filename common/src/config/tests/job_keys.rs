@@ -35,6 +35,7 @@ fn a_setting_changes_the_phases_it_can_change_and_no_other() {
         ("micro_batch=8", vec![]),
         ("teacher.tuning.workers=1", vec![]),
         ("checkpoint_every_epochs=5", vec![]),
+        ("checkpoint_every_minutes=5", vec![]),
         ("gpu_profiles.t4.micro_batch=1", vec![]),
         ("pipeline.phases.teacher.expected_minutes=1", vec![]),
         ("datasets.hcrl_sa.priority=1", vec![]),

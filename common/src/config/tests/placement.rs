@@ -109,7 +109,7 @@ fn an_attempt_gets_what_is_asked_or_what_the_device_can() {
     let (_, t4) = config.profiles.profile_for("Tesla T4", Mib(15_360));
     let on_t4 = config.tuning(Phase::Teacher).on_device(Device::Cuda(1), t4, 6, Mib(8192));
     assert_eq!(
-        (on_t4.precision, on_t4.micro_batch_max, on_t4.workers, on_t4.threads),
+        (on_t4.precision, on_t4.micro_batch, on_t4.workers, on_t4.threads),
         (Precision::Fp16, 2048, 6, 4)
     );
     assert_eq!(on_t4.memory_budget_mib, Mib(8192));
@@ -118,7 +118,7 @@ fn an_attempt_gets_what_is_asked_or_what_the_device_can() {
     let asked = flags(&["micro_batch=32", "threads=1", "mixed_precision=bf16"]).unwrap();
     let on_cpu = asked.tuning(Phase::Teacher).on_device(Device::Cpu, cpu, 2, Mib(2048));
     assert_eq!(
-        (on_cpu.precision, on_cpu.micro_batch_max, on_cpu.workers, on_cpu.threads),
+        (on_cpu.precision, on_cpu.micro_batch, on_cpu.workers, on_cpu.threads),
         (Precision::Fp32, 32, 2, 1)
     );
     let on_t4 = asked.tuning(Phase::Teacher).on_device(Device::Cuda(0), t4, 6, Mib(8192));

@@ -6,12 +6,13 @@ use super::supervise::Kept;
 use crate::cli::context::{Context, absolute, data_root_of};
 use crate::cli::exit::{Exit, Fault};
 use crate::cli::link::{Link, Whose, open_bus};
+use crate::cli::score::beside;
 use crate::shell::records::Patience;
 use anyhow::{Context as _, Result};
 use bus::BusLayout;
 use bus::server::{NatsServer, ServerError, ServerOptions};
 use common::config::Config;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -166,21 +167,6 @@ fn settings(context: &Context) -> Result<Vec<String>> {
         args.extend(["--set".into(), setting.clone()]);
     }
     Ok(args)
-}
-
-/// A program that lies beside this one, unless a variable names it.
-fn beside(name: &str, variable: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding this program")?;
-    let path = match std::env::var_os(variable).filter(|v| !v.is_empty()) {
-        Some(named) => PathBuf::from(named),
-        None => own.with_file_name(name),
-    };
-    if path.is_file() {
-        return absolute(&path);
-    }
-    Err(Fault::new(Exit::Error, format!("the program {name} is not at {}", path.display()))
-        .way_out(format!("build it (make build), or name it in {variable}"))
-        .into())
 }
 
 /// Makes `from` lead to `to`, so that a child's logs lie with the other outputs.

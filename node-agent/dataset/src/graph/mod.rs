@@ -34,6 +34,8 @@ pub(crate) struct CaptureBuilder {
     waiting: Vec<Transition>,
     /// Of `waiting`, the next window's first; beyond its end where the stride is larger than the window.
     head: usize,
+    /// True once graphs were taken out by [`Self::drain`].
+    handed_out: bool,
     /// The last message seen, until its successor is known.
     pending: Option<Transition>,
     next_row: u64,
@@ -91,6 +93,7 @@ impl CaptureBuilder {
             out,
             waiting: Vec::new(),
             head: 0,
+            handed_out: false,
             pending: None,
             next_row: 0,
             relative,
@@ -126,7 +129,7 @@ impl CaptureBuilder {
     /// The graphs of a varied copy, and whether each holds an added message; no list where there is no profile.
     pub(crate) fn finish_varied(mut self) -> Result<(GraphSet, Vec<bool>)> {
         self.profile_is_due()?;
-        if self.out.is_empty() && !self.waiting.is_empty() {
+        if self.out.is_empty() && !self.handed_out && !self.waiting.is_empty() {
             self.build(0, self.waiting.len())?;
         }
         Ok((self.out, self.relative.map(|relative| relative.has_added).unwrap_or_default()))
@@ -216,6 +219,17 @@ impl CaptureBuilder {
             self.head += stride;
         }
         Ok(())
+    }
+
+    /// Takes out the graphs that are ready by now; [`Self::finish`] then gives the rest.
+    pub(crate) fn drain(&mut self) -> GraphSet {
+        self.handed_out |= !self.out.is_empty();
+        let mut rest = GraphSet::empty(self.out.edge_attr.is_some());
+        rest.captures.clone_from(&self.out.captures);
+        if let Some(relative) = &mut self.relative {
+            relative.has_added.clear();
+        }
+        std::mem::replace(&mut self.out, rest)
     }
 
     fn build(&mut self, start: usize, end: usize) -> Result<()> {

@@ -1,7 +1,7 @@
 //! candump log files: `(1436509052.249713) can0 044#2A366C2BBA000000`. They carry no labels.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::collector::Collector;
@@ -12,13 +12,22 @@ use crate::frames::Frame;
 const SHAPE: &str = "`(seconds) interface ID#DATA`";
 
 pub(super) fn read(path: &Path, collector: &mut Collector<'_>) -> Result<()> {
-    collector.without_labels();
     let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
-    let mut reader = BufReader::with_capacity(256 * 1024, file);
+    read_from(file, path, collector)
+}
+
+/// From any source, say a pipe; `path` names it in errors. Nothing waits in the collector while the source is
+/// asked for more.
+pub(super) fn read_from(source: impl Read, path: &Path, collector: &mut Collector<'_>) -> Result<()> {
+    collector.without_labels();
+    let mut reader = BufReader::with_capacity(256 * 1024, source);
     let mut text = Vec::new();
     let mut line = 0;
     loop {
         text.clear();
+        if !reader.buffer().contains(&b'\n') {
+            collector.flush()?;
+        }
         let length = reader.read_until(b'\n', &mut text).map_err(|e| DataError::io("read", path, e))?;
         if length == 0 {
             return Ok(());

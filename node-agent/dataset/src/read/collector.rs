@@ -84,7 +84,8 @@ impl<'a> Collector<'a> {
         Ok(self.report)
     }
 
-    fn flush(&mut self) -> Result<()> {
+    /// Hands on what is there.
+    pub(super) fn flush(&mut self) -> Result<()> {
         if self.frames.is_empty() {
             return Ok(());
         }

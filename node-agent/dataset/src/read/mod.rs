@@ -8,6 +8,8 @@ mod hex;
 mod parquet_form;
 
 use std::fmt;
+use std::io::Read;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -83,13 +85,7 @@ pub fn read_capture(
     options: &ReadOptions,
     sink: &mut dyn FnMut(&Frames) -> Result<()>,
 ) -> Result<ReadReport> {
-    if !(0.0..=1.0).contains(&options.max_bad_share) {
-        return Err(DataError::BadSetting {
-            key: "max_bad_share",
-            value: options.max_bad_share.to_string(),
-            expected: "a share from 0 to 1",
-        });
-    }
+    check_options(options)?;
     let mut collector = Collector::new(&file.path, options, sink);
     match file.format {
         CaptureFormat::Parquet => parquet_form::read(&file.path, &mut collector)?,
@@ -98,6 +94,33 @@ pub fn read_capture(
         CaptureFormat::Candump => candump::read(&file.path, &mut collector)?,
     }
     collector.finish()
+}
+
+/// Reads lines of `candump -L` from a pipe until it ends; `name` stands for it in errors. Messages are handed on
+/// before the pipe is waited for, so `sink` hears of them at once.
+///
+/// Errors as [`read_capture`].
+pub fn read_candump(
+    source: impl Read,
+    name: &Path,
+    options: &ReadOptions,
+    sink: &mut dyn FnMut(&Frames) -> Result<()>,
+) -> Result<ReadReport> {
+    check_options(options)?;
+    let mut collector = Collector::new(name, options, sink);
+    candump::read_from(source, name, &mut collector)?;
+    collector.finish()
+}
+
+fn check_options(options: &ReadOptions) -> Result<()> {
+    if (0.0..=1.0).contains(&options.max_bad_share) {
+        return Ok(());
+    }
+    Err(DataError::BadSetting {
+        key: "max_bad_share",
+        value: options.max_bad_share.to_string(),
+        expected: "a share from 0 to 1",
+    })
 }
 
 #[cfg(test)]

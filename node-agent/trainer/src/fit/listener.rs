@@ -18,6 +18,8 @@ pub trait Listener {
     /// Called after every step; the listener throttles.
     fn epoch(&mut self, report: &mut dyn FnMut() -> EpochReport, last_of_epoch: bool);
     fn batch_adjusted(&mut self, from: u32, to: u32, accumulation: u32, reason: &str);
+    /// Graphs on the device at once as a fit begins.
+    fn micro_batch(&mut self, _graphs: u32) {}
     fn out_of_memory(&mut self, micro_batch: u32, recovered: bool, message: &str);
     fn checkpoint(&mut self, dir: &Path, model: &str, epoch: u32);
     /// Asked after every step.

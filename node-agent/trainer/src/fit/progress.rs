@@ -115,6 +115,12 @@ impl PhaseProgress {
         self.finished.get(model)
     }
 
+    /// The epoch that a checkpoint was made in.
+    #[must_use]
+    pub fn resume_epoch(&self) -> Option<u32> {
+        self.resume.as_ref().map(|running| running.state.epoch)
+    }
+
     /// Takes the state to go on from, if it is of this model.
     pub fn take_running(&mut self, model: &str) -> Option<Running> {
         self.resume.take_if(|running| running.model == model)

@@ -1,7 +1,7 @@
 //! The loop: epochs of steps, validation, best weights, checkpoints.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::config::semantic::FitSemantic;
 use common::trainer_protocol::EpochReport;
@@ -17,7 +17,11 @@ use super::schedule::learning_rate;
 use super::step::{Stepper, Task};
 use super::trainee::{copy_into, deep_copy};
 use super::{Evaluator, FitError, Listener, Trainee, Validation, seed};
+use crate::memory::Memory;
 use crate::optim::{Adam, AdamConfig, WeightDecay};
+
+/// Between two looks at the device's memory.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What a fit needs beside the model and the data.
 #[derive(Debug, Clone)]
@@ -25,11 +29,15 @@ pub struct FitOptions {
     pub semantic: FitSemantic,
     pub seed: u64,
     pub device: Device,
-    pub micro_batch_max: u32,
+    /// Graphs on the device at once to begin with.
+    pub micro_batch: u32,
+    pub memory: Memory,
     /// Graphs per evaluation batch.
     pub eval_batch: usize,
     /// Epochs between two checkpoints; 0 = only on request.
     pub checkpoint_every_epochs: u32,
+    /// Within an epoch, too, once so long has passed since the last one.
+    pub checkpoint_every: Option<Duration>,
 }
 
 /// Graphs to train on and to validate with, as indices into their sets.
@@ -75,7 +83,13 @@ pub fn fit(
     if data.train_pool.is_empty() {
         return Err(FitError::NothingToLearn { model: trainee.name(), why: "the training set is empty" });
     }
-    let mut fitting = Fitting::start(trainee, data, options, progress.take_running(trainee.name()))?;
+    let resumed = progress.take_running(trainee.name());
+    let is_fresh = resumed.is_none();
+    let mut fitting = Fitting::start(trainee, data, options, resumed)?;
+    if is_fresh {
+        fitting.measure(listener)?;
+    }
+    listener.micro_batch(fitting.stepper.micro_batch());
     while !fitting.over() {
         let good = fitting.fallback();
         match (fitting.epoch(progress, listener), good) {
@@ -87,7 +101,7 @@ pub fn fit(
         }
         let every = options.checkpoint_every_epochs;
         if every > 0 && (fitting.state.epoch - 1).is_multiple_of(every) && !fitting.over() {
-            progress.save(Some(fitting.running()), listener)?;
+            fitting.save(progress, listener)?;
         }
     }
     let (summary, weights) = fitting.end()?;
@@ -111,6 +125,8 @@ struct Fitting<'a> {
     graphs_done: u64,
     began: Instant,
     last_validation: Option<Validation>,
+    last_save: Instant,
+    last_look: Instant,
 }
 
 impl<'a> Fitting<'a> {
@@ -130,7 +146,7 @@ impl<'a> Fitting<'a> {
             steps_done: 0,
             loss_sum: 0.0,
             early_stop: EarlyStop::new(semantic.patience),
-            micro_batch: options.micro_batch_max,
+            micro_batch: options.micro_batch,
             lr_factor: 1.0,
             history: Vec::new(),
         };
@@ -141,13 +157,15 @@ impl<'a> Fitting<'a> {
             best = running.best;
             state = running.state;
         }
-        let micro_batch = options.micro_batch_max.min(state.micro_batch);
+        let (batch_size, grad_clip) = (semantic.batch_size, semantic.grad_clip);
+        let micro_batch = options.micro_batch.min(state.micro_batch);
+        let memory = options.memory.clone();
         Ok(Self {
             trainee,
             data,
             options,
             adam,
-            stepper: Stepper::new(semantic.batch_size, micro_batch, semantic.grad_clip, variables),
+            stepper: Stepper::new(batch_size, micro_batch, grad_clip, variables, memory),
             loader: Loader::new(options.device),
             eval_batch: options.eval_batch,
             state,
@@ -155,7 +173,20 @@ impl<'a> Fitting<'a> {
             graphs_done: 0,
             began: Instant::now(),
             last_validation: None,
+            last_save: Instant::now(),
+            last_look: Instant::now(),
         })
+    }
+
+    fn measure(&mut self, listener: &mut dyn Listener) -> Result<(), FitError> {
+        seed::seed_torch(self.options.seed, self.trainee.name(), &[]);
+        let (adam, loader) = (&mut self.adam, &mut self.loader);
+        self.stepper.measure(self.trainee, adam, loader, (self.data.train, self.data.train_pool), listener)
+    }
+
+    fn save(&mut self, progress: &PhaseProgress, listener: &mut dyn Listener) -> Result<(), FitError> {
+        self.last_save = Instant::now();
+        progress.save(Some(self.running()), listener)
     }
 
     fn over(&self) -> bool {
@@ -176,8 +207,9 @@ impl<'a> Fitting<'a> {
         let order = draw.epoch_order(epoch);
         let batch_size = self.options.semantic.batch_size.max(1) as usize;
         let steps = order.len().div_ceil(batch_size) as u64;
-        let (stepped, loss_before) = (self.state.steps_done, self.state.loss_sum);
-        let mut losses = Tensor::zeros([], (tch::Kind::Double, self.options.device));
+        let stepped = self.state.steps_done;
+        // One sum from the epoch's beginning, so that a resumed one is rounded as an uninterrupted one.
+        let mut losses = Tensor::from(self.state.loss_sum).to_device(self.options.device);
         for (number, chosen) in (0u64..).zip(order.chunks(batch_size)).skip(stepped as usize) {
             let (seed, place) = (self.options.seed, [u64::from(epoch), number]);
             let reseed = || seed::seed_torch(seed, name, &place);
@@ -188,29 +220,38 @@ impl<'a> Fitting<'a> {
             losses += self.stepper.step(self.trainee, adam, loader, task, listener)?;
             self.graphs_done += chosen.len() as u64;
             let done = number + 1;
-            let mean = || (loss_before + losses.double_value(&[])) / done as f64;
+            let mean = || losses.double_value(&[]) / done as f64;
             if done < steps {
                 listener.epoch(&mut || self.report(mean(), done, steps), false);
             }
-            if let Some(stop) = listener.stop_requested() {
+            if self.last_look.elapsed() >= LOOK_EVERY {
+                self.last_look = Instant::now();
+                self.stepper.ease(listener);
+            }
+            let stop = listener.stop_requested();
+            let due =
+                done < steps && self.options.checkpoint_every.is_some_and(|t| self.last_save.elapsed() >= t);
+            if stop.is_some() || due {
                 self.state.steps_done = done;
-                self.state.loss_sum = loss_before + losses.double_value(&[]);
+                self.state.loss_sum = losses.double_value(&[]);
                 self.refuse_divergence(done)?;
-                if stop.checkpoint {
-                    progress.save(Some(self.running()), listener)?;
+                if stop.as_ref().map_or(due, |stop| stop.checkpoint) {
+                    self.save(progress, listener)?;
                 }
+            }
+            if let Some(stop) = stop {
                 return Err(FitError::Stopped { reason: stop.reason });
             }
         }
         self.state.steps_done = steps;
-        self.state.loss_sum = loss_before + losses.double_value(&[]);
+        self.state.loss_sum = losses.double_value(&[]);
         self.refuse_divergence(steps)?;
         let closed = self.close_epoch(steps, listener);
         if let Err(FitError::Stopped { .. }) = closed
             && listener.stop_requested().is_some_and(|stop| stop.checkpoint)
         {
             // All steps are done: what resumes here begins with the validation.
-            progress.save(Some(self.running()), listener)?;
+            self.save(progress, listener)?;
         }
         closed
     }

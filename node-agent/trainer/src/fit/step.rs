@@ -10,6 +10,7 @@ use super::error::panic_text;
 use super::loader::Loader;
 use super::trainee::{copy_into, deep_copy};
 use super::{FitError, Listener, Share, Trainee};
+use crate::memory::{Memory, Search, TARGET_SHARE, Tried};
 use crate::objective::classification::mass;
 use crate::optim::Adam;
 
@@ -29,22 +30,24 @@ pub struct Stepper {
     micro_batch: u32,
     batch_size: u32,
     grad_clip: f64,
+    memory: Memory,
     /// What a forward pass changes on its own: running statistics of batch normalisation.
     buffers: BTreeMap<String, Tensor>,
 }
 
 impl Stepper {
-    /// `micro_batch_max` is the most graphs on the device at once; `variables` are those of the model.
+    /// `micro_batch` graphs are on the device at once to begin with; `variables` are those of the model.
     #[must_use]
     pub fn new(
         batch_size: u32,
-        micro_batch_max: u32,
+        micro_batch: u32,
         grad_clip: f64,
         variables: BTreeMap<String, Tensor>,
+        memory: Memory,
     ) -> Self {
         let batch_size = batch_size.max(1);
         let buffers = variables.into_iter().filter(|(_, tensor)| !tensor.requires_grad()).collect();
-        Self { micro_batch: micro_batch_max.clamp(1, batch_size), batch_size, grad_clip, buffers }
+        Self { micro_batch: micro_batch.clamp(1, batch_size), batch_size, grad_clip, memory, buffers }
     }
 
     /// Graphs on the device at once, as it stands.
@@ -79,12 +82,77 @@ impl Stepper {
                     return Ok(loss);
                 }
                 Err(FitError::OutOfMemory { message, .. }) => {
+                    adam.zero_grad();
                     copy_into(&self.buffers, &before)?;
+                    self.memory.release();
                     self.shrink(&message, listener)?;
                 }
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    /// Looks at the device, and goes on with half as many graphs at once where giving cached blocks back does not
+    /// end the trouble.
+    pub fn ease(&mut self, listener: &mut dyn Listener) {
+        if self.memory.trouble().is_none() {
+            return;
+        }
+        self.memory.release();
+        if let Some(reason) = self.memory.trouble().filter(|_| self.micro_batch > 1) {
+            self.halve(reason, listener);
+        }
+    }
+
+    /// Measures how many graphs fit, beginning with the number it was made with: forward and backward of the largest
+    /// of `pool`. Leaves no trace in the model. Does nothing where no memory is reserved.
+    ///
+    /// # Errors
+    /// What libtorch reports, if it is not that memory ran out.
+    pub fn measure(
+        &mut self,
+        trainee: &dyn Trainee,
+        adam: &mut Adam,
+        loader: &mut Loader,
+        (set, pool): (&GraphSet, &[u32]),
+        listener: &mut dyn Listener,
+    ) -> Result<(), FitError> {
+        let Some(budget) = self.memory.budget() else { return Ok(()) };
+        let mut largest = pool.to_vec();
+        largest.sort_by_key(|&graph| std::cmp::Reverse((set.node_range(graph as usize).len(), graph)));
+        let (start, most) = (self.micro_batch, self.batch_size.min(largest.len() as u32));
+        let mut search = Search::new(start, most, (budget as f64 * TARGET_SHARE) as u64);
+        let untouched = deep_copy(&self.buffers);
+        loop {
+            self.memory.forget_peak();
+            let before = self.memory.pressure().map_or(0, |now| now.allocated);
+            let chosen = &largest[..search.at() as usize];
+            let outcome = gradients(trainee, loader, set, chosen, chosen.len()).map(|_loss| ());
+            let Some(peak) = self.memory.peak() else { return Ok(()) };
+            let tried = match outcome {
+                Ok(()) => Tried::Fits { before, peak },
+                Err(FitError::OutOfMemory { .. }) => Tried::Refused,
+                Err(other) => return Err(other),
+            };
+            adam.zero_grad();
+            copy_into(&self.buffers, &untouched)?;
+            tracing::debug!(graphs = search.at(), ?tried, "measured");
+            if !search.note(tried) {
+                break;
+            }
+            if tried == Tried::Refused {
+                self.memory.release();
+            }
+        }
+        self.memory.release();
+        // A pool smaller than the effective batch was measured whole.
+        let found = if search.found() == most { self.batch_size } else { search.found() };
+        if found != start {
+            self.micro_batch = found;
+            tracing::info!(from = start, to = found, "as many graphs at once as memory was seen to hold");
+            listener.batch_adjusted(start, found, self.batch_size.div_ceil(found), "measured");
+        }
+        Ok(())
     }
 
     fn shrink(&mut self, message: &str, listener: &mut dyn Listener) -> Result<(), FitError> {
@@ -94,11 +162,16 @@ impl Stepper {
         if !recovered {
             return Err(FitError::OutOfMemory { micro_batch: from, message: message.to_owned() });
         }
-        self.micro_batch = from / 2;
-        let accumulation = self.batch_size.div_ceil(self.micro_batch);
-        tracing::warn!(from, to = self.micro_batch, accumulation, "out of memory, smaller micro-batch");
-        listener.batch_adjusted(from, self.micro_batch, accumulation, "out of memory");
+        self.halve("out of memory", listener);
         Ok(())
+    }
+
+    fn halve(&mut self, reason: &str, listener: &mut dyn Listener) {
+        let from = self.micro_batch;
+        self.micro_batch = (from / 2).max(1);
+        let accumulation = self.batch_size.div_ceil(self.micro_batch);
+        tracing::warn!(from, to = self.micro_batch, accumulation, "{reason}: smaller micro-batch");
+        listener.batch_adjusted(from, self.micro_batch, accumulation, reason);
     }
 }
 

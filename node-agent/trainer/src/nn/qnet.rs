@@ -4,6 +4,7 @@ use common::config::semantic::DqnArch;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
 
+use super::fused::Dropout;
 use super::init::Linear;
 
 /// Numbers in a fusion state: 8 of the VGAE, 7 of the GAT.
@@ -60,10 +61,7 @@ impl QNet {
                 .forward(&x)
                 .layer_norm([width], Some(&block.norm_weight), Some(&block.norm_bias), 1e-5, false)
                 .relu();
-            // A dropout that is off would still copy the tensor.
-            if train && self.arch.dropout > 0.0 {
-                x = x.dropout(self.arch.dropout, true);
-            }
+            x = Dropout::draw(self.arch.dropout, train).apply(&x);
         }
         self.output.forward(&x)
     }

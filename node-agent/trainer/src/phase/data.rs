@@ -16,6 +16,10 @@ pub const VALIDATION: &str = "val";
 /// Name of the training split there.
 pub const TRAINING: &str = "train";
 
+/// What the entry of the cache that was used is called among the things that were used: the agent shares it with
+/// other machines under this word.
+pub const PREPARED: &str = "prepared";
+
 /// Prepares the job's captures, or takes them from the cache.
 ///
 /// # Errors
@@ -77,21 +81,7 @@ pub fn read_options(job: &Job) -> ReadOptions {
 #[must_use]
 pub fn prepare_config(data: &sem::DataSemantic) -> PrepareConfig {
     PrepareConfig {
-        window: WindowConfig {
-            window: data.window,
-            stride: data.stride,
-            chunk_rule: match data.chunk_rule {
-                sem::ChunkRule::Whole => ChunkRule::Whole,
-                sem::ChunkRule::Original => ChunkRule::Original,
-            },
-            edge_features: EdgeFeatures::None,
-            nodes: match data.encoding {
-                sem::NodeEncoding::Ids => NodeEncoding::Ids,
-                sem::NodeEncoding::Profile => {
-                    NodeEncoding::Profile(ProfileConfig { messages: data.profile_messages })
-                }
-            },
-        },
+        window: window_config(data),
         vocabulary: match data.vocabulary {
             sem::VocabularyScope::AllTrain => VocabularyScope::AllTrain,
             sem::VocabularyScope::BenignTrain => VocabularyScope::BenignTrain,
@@ -107,6 +97,26 @@ pub fn prepare_config(data: &sem::DataSemantic) -> PrepareConfig {
             },
             val_fraction: data.split.val_fraction,
             seed: data.split.seed,
+        },
+    }
+}
+
+/// How messages become windows.
+#[must_use]
+pub fn window_config(data: &sem::DataSemantic) -> WindowConfig {
+    WindowConfig {
+        window: data.window,
+        stride: data.stride,
+        chunk_rule: match data.chunk_rule {
+            sem::ChunkRule::Whole => ChunkRule::Whole,
+            sem::ChunkRule::Original => ChunkRule::Original,
+        },
+        edge_features: EdgeFeatures::None,
+        nodes: match data.encoding {
+            sem::NodeEncoding::Ids => NodeEncoding::Ids,
+            sem::NodeEncoding::Profile => {
+                NodeEncoding::Profile(ProfileConfig { messages: data.profile_messages })
+            }
         },
     }
 }

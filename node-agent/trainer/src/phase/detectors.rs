@@ -12,7 +12,7 @@ use dataset::{GraphSet, Prepared};
 use super::anomaly::AnomalyScale;
 use super::gat_fit::{GatTeaching, GatTrainee};
 use super::job::{Job, Outcome};
-use super::model_file::{self, GatPart, LoadedPair, MODEL_SCHEMA, ModelFile, VgaePart};
+use super::model_file::{self, GatPart, LoadedPair, MODEL_SCHEMA, ModelFile, Settings, VgaePart};
 use super::vgae_fit::{VgaeTeaching, VgaeTrainee};
 use super::{PhaseError, data, output, score, silence};
 use crate::fit::loader::Loader;
@@ -276,12 +276,15 @@ fn write(
     output::write_tensors(&dir.join(model_file::VGAE), &vgae)?;
     output::write_tensors(&dir.join(model_file::GAT), &gat)?;
     let sections = [("vgae", output::for_python(&vgae)), ("gat", output::for_python(&gat))];
-    crate::pth::write(&dir.join(&pth), &sections)?;
+    let weights = Some(model_file::weights_digest(dir)?);
+    let settings = Settings::of(file, &prepared.vocabulary, weights)?;
+    crate::pth::write_with(&dir.join(&pth), &sections, &[(model_file::SETTINGS, &settings)])?;
     output::write_json(&dir.join(model_file::VOCABULARY), &prepared.vocabulary)?;
     output::write_json(&dir.join(model_file::METRICS), &reports)?;
     output::write_json(&dir.join(model_file::MODEL), file)?;
 
     let mut outcome = Outcome::default();
+    outcome.tuning_used.insert(data::PREPARED.to_owned(), prepared.report.key.to_string());
     for (model, report) in &reports {
         match *model {
             // Its figures on injected messages would only say that it is not made for them.

@@ -19,7 +19,7 @@ use super::fusion::report::{Combiner, FusionReport, judge};
 use super::fusion::scaling::{Scaling, States};
 use super::fusion::states::{ROW_WIDTH, RawStates, state_rows};
 use super::job::{Job, Outcome};
-use super::model_file::{self, LoadedPair, MODEL_SCHEMA};
+use super::model_file::{self, LoadedPair, MODEL_SCHEMA, Settings};
 use super::{PhaseError, data, output};
 use crate::checkpoint::{self, CheckpointFolder, Loaded, Snapshot};
 use crate::fit::loader::Loader;
@@ -35,24 +35,24 @@ pub const DQN: &str = "dqn.safetensors";
 pub const MLP: &str = "mlp.safetensors";
 
 /// `model.json` of a fusion.
-#[derive(Debug, Serialize, Deserialize)]
-struct FusionFile {
-    schema: u32,
-    dataset: common::ids::DatasetId,
-    phase: Phase,
-    num_ids: u32,
-    states_from: StatesFrom,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FusionFile {
+    pub schema: u32,
+    pub dataset: common::ids::DatasetId,
+    pub phase: Phase,
+    pub num_ids: u32,
+    pub states_from: StatesFrom,
     /// Digest of the weights of the pair whose states these are.
-    pair: String,
-    arch: common::config::semantic::DqnArch,
-    parameters: i64,
-    scaling: Scaling,
+    pub pair: String,
+    pub arch: common::config::semantic::DqnArch,
+    pub parameters: i64,
+    pub scaling: Scaling,
     /// An attack iff the logit of α·g + (1−α)·a is above it.
-    threshold: ChosenThreshold,
-    weighted_average: f64,
-    logistic: Logistic,
-    episodes_run: u32,
-    best_on_validation: String,
+    pub threshold: ChosenThreshold,
+    pub weighted_average: f64,
+    pub logistic: Logistic,
+    pub episodes_run: u32,
+    pub best_on_validation: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,7 +124,9 @@ pub fn run(job: &Job, semantic: &FusionSemantic, listener: &mut dyn Listener) ->
         episodes_run,
         best_on_validation: report.best_on_validation.clone(),
     };
-    write(job, &pair.vocabulary, &net, &mlp, &file, &report)
+    let mut outcome = write(job, &pair.vocabulary, &net, &mlp, &file, &report)?;
+    outcome.tuning_used.insert(data::PREPARED.to_owned(), prepared.report.key.to_string());
+    Ok(outcome)
 }
 
 fn all_states(
@@ -274,7 +276,9 @@ fn write(
     output::write_tensors(&dir.join(DQN), &weights)?;
     output::write_tensors(&dir.join(MLP), &trainee::named(&mlp.store))?;
     let scaling: Vec<(String, Tensor)> = file.scaling.tensors();
-    crate::pth::write(&dir.join(&pth), &[("dqn", output::for_python(&weights)), ("scaling", scaling)])?;
+    let settings = Settings::of(file, vocabulary, None)?;
+    let sections = [("dqn", output::for_python(&weights)), ("scaling", scaling)];
+    crate::pth::write_with(&dir.join(&pth), &sections, &[(model_file::SETTINGS, &settings)])?;
     let script = format!("fusion_agent_{}.pt", job.dataset);
     torchscript::write_agent(&dir.join(&script), net, &file.scaling, file.threshold.value)?;
     output::write_json(&dir.join(model_file::VOCABULARY), vocabulary)?;

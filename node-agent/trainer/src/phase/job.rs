@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::config::semantic::PhaseSemantic;
 use common::ids::{DatasetId, Phase};
@@ -12,6 +13,7 @@ use tch::Device;
 use super::{PhaseError, detectors, fuse};
 use crate::fit::loader::Loader;
 use crate::fit::{Evaluator, FitOptions, Listener};
+use crate::memory::Memory;
 
 /// Raised when the mathematics of a phase changes, so that no checkpoint of the older one is resumed.
 pub const MATHEMATICS_VERSION: u32 = 3;
@@ -113,7 +115,7 @@ impl Job {
     #[must_use]
     pub fn eval_batch(&self) -> usize {
         let usual = if self.device.is_cuda() { EVAL_BATCH_CUDA } else { EVAL_BATCH_CPU };
-        usual.min(self.tuning.micro_batch_max.max(1)) as usize
+        usual.min(self.tuning.micro_batch.max(1)) as usize
     }
 
     /// For `passes` passes of the named model over folders.
@@ -133,9 +135,11 @@ impl Job {
             semantic: fit.clone(),
             seed,
             device: self.device,
-            micro_batch_max: self.tuning.micro_batch_max,
+            micro_batch: self.tuning.micro_batch,
+            memory: Memory::of(self.device, self.tuning.memory_budget_mib),
             eval_batch: self.eval_batch(),
             checkpoint_every_epochs: self.tuning.checkpoint_every_epochs,
+            checkpoint_every: minutes(self.tuning.checkpoint_every_minutes),
         }
     }
 
@@ -157,6 +161,11 @@ impl Job {
         }
         Ok(hex(&hasher.finalize()))
     }
+}
+
+/// None for 0.
+fn minutes(minutes: u32) -> Option<Duration> {
+    (minutes > 0).then(|| Duration::from_secs(u64::from(minutes) * 60))
 }
 
 /// Lower-case hex.

@@ -1,7 +1,7 @@
 //! `model.json`: everything needed to use a pair of detectors, beside their weights.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::config::semantic::{DataSemantic, GatArch, VgaeArch};
 use common::ids::{DatasetId, Phase};
@@ -27,6 +27,36 @@ pub const METRICS: &str = "metrics.json";
 pub const VOCABULARY: &str = "vocabulary.json";
 pub const VGAE: &str = "vgae.safetensors";
 pub const GAT: &str = "gat.safetensors";
+
+/// Entry of a `.pth` that holds its [`Settings`].
+pub const SETTINGS: &str = "coord.json";
+
+/// What a `.pth` carries beside the weights, so that it can be used alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `model.json`.
+    pub model: serde_json::Value,
+    pub vocabulary: Vocabulary,
+    /// Digest of the weights of a pair; a fusion names the pair it was made for by it.
+    pub weights: Option<String>,
+}
+
+impl Settings {
+    /// As bytes of the entry.
+    ///
+    /// # Errors
+    /// `Semantic` if they cannot be written as JSON, e.g. for a threshold that is no number.
+    pub fn of(
+        model: &impl Serialize,
+        vocabulary: &Vocabulary,
+        weights: Option<String>,
+    ) -> Result<Vec<u8>, PhaseError> {
+        let words = |error: serde_json::Error| PhaseError::Semantic(error.to_string());
+        let model = serde_json::to_value(model).map_err(words)?;
+        let settings = Self { model, vocabulary: vocabulary.clone(), weights };
+        serde_json::to_vec_pretty(&settings).map_err(words)
+    }
+}
 
 /// A trained pair without its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,27 +110,44 @@ impl LoadedPair {
     /// `BrokenParent` naming the file and what is wrong with it.
     pub fn load(dir: &Path, device: Device) -> Result<Self, PhaseError> {
         let file: ModelFile = read_json(&dir.join(MODEL))?;
-        if file.schema != MODEL_SCHEMA {
-            let reason = format!("schema {} is not {MODEL_SCHEMA}", file.schema);
-            return Err(PhaseError::BrokenParent { path: dir.join(MODEL), reason });
-        }
         let vocabulary: Vocabulary = read_json(&dir.join(VOCABULARY))?;
+        let mut weights = Weights::new();
+        for (model, name) in [("vgae", VGAE), ("gat", GAT)] {
+            let path = dir.join(name);
+            let saved = Tensor::read_safetensors(&path).map_err(|e| broken(&path, e))?;
+            weights.insert(model.to_owned(), saved.into_iter().collect());
+        }
+        Self::assemble(dir, file, vocabulary, &weights, weights_digest(dir)?, device)
+    }
+
+    /// Puts a pair together; `path` names in errors where its parts come from.
+    ///
+    /// # Errors
+    /// `BrokenParent` with what does not fit.
+    pub fn assemble(
+        path: &Path,
+        file: ModelFile,
+        vocabulary: Vocabulary,
+        weights: &Weights,
+        digest: String,
+        device: Device,
+    ) -> Result<Self, PhaseError> {
+        if file.schema != MODEL_SCHEMA {
+            return Err(broken(path, format!("schema {} is not {MODEL_SCHEMA}", file.schema)));
+        }
         if vocabulary.num_ids() != file.num_ids {
             let reason = format!("{} ids, but {MODEL} says {}", vocabulary.num_ids(), file.num_ids);
-            return Err(PhaseError::BrokenParent { path: dir.join(VOCABULARY), reason });
+            return Err(broken(path, reason));
         }
         let num_ids = i64::from(file.num_ids);
         let vgae = Vgae::new(&file.vgae.arch, num_ids, device);
         let gat = Gat::new(&file.gat.arch, num_ids, device);
-        let mut hasher = Sha256::new();
-        for (name, store) in [(VGAE, &vgae.store), (GAT, &gat.store)] {
-            let path = dir.join(name);
-            hasher.update(std::fs::read(&path).map_err(|e| broken(&path, e))?);
-            let saved = Tensor::read_safetensors(&path).map_err(|e| broken(&path, e))?;
-            let saved: BTreeMap<String, Tensor> = saved.into_iter().collect();
-            trainee::copy_into(&trainee::named(store), &saved).map_err(|e| broken(&path, e))?;
+        for (name, store) in [("vgae", &vgae.store), ("gat", &gat.store)] {
+            let saved = weights.get(name).ok_or_else(|| broken(path, format!("it holds no {name}")))?;
+            trainee::copy_into(&trainee::named(store), saved)
+                .map_err(|e| broken(path, format!("{name}: {e}")))?;
         }
-        Ok(Self { file, vocabulary, vgae, gat, digest: hex(&hasher.finalize()) })
+        Ok(Self { file, vocabulary, vgae, gat, digest })
     }
 
     /// Refuses a pair that numbers ids in another way than `ours`: its embedding rows would mean other ids.
@@ -116,12 +163,28 @@ impl LoadedPair {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Result<T, PhaseError> {
+/// Tensors by model (`vgae`, `gat`, `dqn`, ..) and name.
+pub type Weights = BTreeMap<String, BTreeMap<String, Tensor>>;
+
+/// Digest of both weight files of a pair.
+///
+/// # Errors
+/// `BrokenParent` for a file that cannot be read.
+pub fn weights_digest(dir: &Path) -> Result<String, PhaseError> {
+    let mut hasher = Sha256::new();
+    for name in [VGAE, GAT] {
+        let path = dir.join(name);
+        hasher.update(std::fs::read(&path).map_err(|e| broken(&path, e))?);
+    }
+    Ok(hex(&hasher.finalize()))
+}
+
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, PhaseError> {
     let text = std::fs::read(path).map_err(|e| broken(path, e))?;
     serde_json::from_slice(&text).map_err(|e| broken(path, e))
 }
 
-fn broken(path: &Path, error: impl std::fmt::Display) -> PhaseError {
+pub(crate) fn broken(path: &Path, error: impl std::fmt::Display) -> PhaseError {
     let reason = error.to_string().lines().next().unwrap_or("unreadable").to_owned();
     PhaseError::BrokenParent { path: path.to_owned(), reason }
 }

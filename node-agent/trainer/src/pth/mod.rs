@@ -7,6 +7,7 @@
 //! archive/byteorder    "little"
 //! archive/data/<k>     raw bytes of tensor k, stored, aligned to 64 bytes
 //! archive/version      "3\n"
+//! archive/<extra>      bytes of our own beside them, which torch does not look at
 //! ```
 //!
 //! The pickle names only `torch._utils._rebuild_tensor_v2`, storage types and `collections.OrderedDict`
@@ -28,8 +29,8 @@ mod read;
 mod unpickle;
 mod write;
 
-pub use read::{Sections, read};
-pub use write::write;
+pub use read::{Sections, read, read_extra};
+pub use write::{write, write_with};
 
 use std::path::PathBuf;
 

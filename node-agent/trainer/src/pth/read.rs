@@ -26,21 +26,13 @@ type Archive = ZipArchive<BufReader<File>>;
 /// `Zip`, `Format` (with what was met), `Io`.
 pub fn read(path: &Path) -> Result<Sections, PthError> {
     let format = |why: String| PthError::Format { path: path.into(), why };
-    let zip_error = |source| PthError::Zip { path: path.into(), source };
-    let file = File::open(path).map_err(|source| PthError::Io { path: path.into(), source })?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(zip_error)?;
-    let pickle_name = archive
-        .file_names()
-        .find(|name| name.ends_with("/data.pkl"))
-        .ok_or_else(|| format("it holds no data.pkl".into()))?
-        .to_owned();
-    let prefix = pickle_name.trim_end_matches("data.pkl").to_owned();
+    let (mut archive, prefix) = open(path)?;
     if let Ok(order) = entry(&mut archive, &format!("{prefix}byteorder"), 64)
         && order != b"little"
     {
         return Err(format("its numbers are not little-endian".into()));
     }
-    let pickle = entry(&mut archive, &pickle_name, PICKLE_MAX_BYTES).map_err(&format)?;
+    let pickle = entry(&mut archive, &format!("{prefix}data.pkl"), PICKLE_MAX_BYTES).map_err(&format)?;
     let Value::Dict(top) = unpickle(&pickle).map_err(&format)? else {
         return Err(format("its top level is no dict".into()));
     };
@@ -66,6 +58,32 @@ pub fn read(path: &Path) -> Result<Sections, PthError> {
         }
     }
     Ok(sections)
+}
+
+/// Bytes of an extra entry of [`super::write_with`]; none if the archive has none of that name.
+///
+/// # Errors
+/// `Zip`, `Format`, `Io`.
+pub fn read_extra(path: &Path, name: &str) -> Result<Option<Vec<u8>>, PthError> {
+    let (mut archive, prefix) = open(path)?;
+    let name = format!("{prefix}{name}");
+    if !archive.file_names().any(|there| there == name) {
+        return Ok(None);
+    }
+    let bytes = entry(&mut archive, &name, PICKLE_MAX_BYTES);
+    bytes.map(Some).map_err(|why| PthError::Format { path: path.into(), why })
+}
+
+/// The archive and the folder its entries lie in.
+fn open(path: &Path) -> Result<(Archive, String), PthError> {
+    let file = File::open(path).map_err(|source| PthError::Io { path: path.into(), source })?;
+    let archive = ZipArchive::new(BufReader::new(file))
+        .map_err(|source| PthError::Zip { path: path.into(), source })?;
+    let prefix = archive.file_names().find_map(|name| name.strip_suffix("data.pkl")).map(str::to_owned);
+    match prefix.filter(|prefix| prefix.ends_with('/')) {
+        Some(prefix) => Ok((archive, prefix)),
+        None => Err(PthError::Format { path: path.into(), why: "it holds no data.pkl".into() }),
+    }
 }
 
 fn entry(archive: &mut Archive, name: &str, max_bytes: u64) -> Result<Vec<u8>, String> {

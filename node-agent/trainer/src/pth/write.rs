@@ -14,6 +14,18 @@ use super::pickle::{op, push_str};
 /// # Errors
 /// `Kind` for an element type without storage class, `Io`/`Zip` when the disk refuses.
 pub fn write(path: &Path, sections: &[(&str, Vec<(String, Tensor)>)]) -> Result<(), PthError> {
+    write_with(path, sections, &[])
+}
+
+/// The same with further entries, which Python's reader passes over (name below the archive's folder, bytes).
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(
+    path: &Path,
+    sections: &[(&str, Vec<(String, Tensor)>)],
+    extras: &[(&str, &[u8])],
+) -> Result<(), PthError> {
     let mut pickle = vec![op::PROTO, 2, op::EMPTY_DICT, op::MARK];
     let mut storages = Storages::default();
     for (section, tensors) in sections {
@@ -26,5 +38,7 @@ pub fn write(path: &Path, sections: &[(&str, Vec<(String, Tensor)>)]) -> Result<
         pickle.push(op::SETITEMS);
     }
     pickle.extend([op::SETITEMS, op::STOP]);
-    write_archive(path, &[("data.pkl", &pickle)], &storages)
+    let entries: Vec<(&str, &[u8])> =
+        [("data.pkl", &pickle[..])].into_iter().chain(extras.iter().copied()).collect();
+    write_archive(path, &entries, &storages)
 }

@@ -22,6 +22,7 @@ use common::units::Mib;
 
 use crate::fit::StopRequest;
 use crate::fit::error::panic_text;
+use crate::memory::Memory;
 use crate::phase::{self, Job, Outcome, PhaseError};
 use reporter::{Reporter, memory_now, peak_memory};
 
@@ -101,7 +102,7 @@ fn run(start: &Start, mailbox: &Mailbox, output: &mut impl Write) -> i32 {
     reporter.flush();
     match outcome {
         Ok(Ok(outcome)) => {
-            let done = FromTrainer::Done(done(outcome));
+            let done = FromTrainer::Done(done(outcome, reporter.device_peak()));
             reporter.send(&done);
             exit_code::DONE
         }
@@ -117,6 +118,7 @@ fn attempt(start: &Start, reporter: &mut Reporter<'_, impl Write>) -> Result<Out
     crate::runtime::init();
     crate::runtime::set_threads(start.tuning.threads);
     let job = Job::from_start(start)?;
+    reporter.watch(Memory::of(job.device, job.tuning.memory_budget_mib));
     tracing::info!(device = ?job.device, threads = start.tuning.threads, "attempt begins");
     phase::run(&job, reporter)
 }
@@ -133,8 +135,8 @@ fn finish_badly(reporter: &mut Reporter<'_, impl Write>, error: &PhaseError) -> 
     if kind == FailureKind::OutOfMemory { exit_code::OUT_OF_MEMORY } else { exit_code::FAILED }
 }
 
-fn done(outcome: Outcome) -> Done {
-    let peak: Option<Mib> = peak_memory().or_else(memory_now);
+fn done(outcome: Outcome, device_peak: Option<Mib>) -> Done {
+    let peak = device_peak.or_else(peak_memory).or_else(memory_now);
     Done {
         files: outcome.files,
         metrics: outcome.metrics,

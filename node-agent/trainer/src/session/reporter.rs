@@ -10,6 +10,7 @@ use common::units::Mib;
 
 use super::Mailbox;
 use crate::fit::{Listener, StopRequest};
+use crate::memory::Memory;
 
 /// At most four progress reports a second.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
@@ -21,6 +22,11 @@ pub struct Reporter<'a, W: Write> {
     mailbox: &'a Mailbox,
     last_report: Option<Instant>,
     last_memory: Option<Instant>,
+    memory: Memory,
+    micro_batch: u32,
+    graphs_per_s: f64,
+    /// Bytes.
+    reserved_peak: u64,
     /// The end of an epoch that came too soon after the last report: sent with the next one that is due, or
     /// before the phase goes on to another stage.
     pending: Option<EpochReport>,
@@ -30,7 +36,42 @@ pub struct Reporter<'a, W: Write> {
 
 impl<'a, W: Write> Reporter<'a, W> {
     pub fn new(output: &'a mut W, mailbox: &'a Mailbox) -> Self {
-        Self { output, mailbox, last_report: None, last_memory: None, pending: None, broken: false }
+        Self {
+            output,
+            mailbox,
+            last_report: None,
+            last_memory: None,
+            memory: Memory::unwatched(),
+            micro_batch: 0,
+            graphs_per_s: 0.0,
+            reserved_peak: 0,
+            pending: None,
+            broken: false,
+        }
+    }
+
+    /// From now on pressure is told of this memory.
+    pub fn watch(&mut self, memory: Memory) {
+        self.memory = memory;
+    }
+
+    /// The most that was taken from a device where memory is reserved, as far as it was looked at.
+    pub fn device_peak(&self) -> Option<Mib> {
+        self.memory.budget().map(|_| Mib::from_bytes_ceil(self.reserved_peak)).filter(|peak| *peak > Mib(0))
+    }
+
+    fn tell_memory(&mut self) {
+        let mib = |bytes: u64| Mib::from_bytes_ceil(bytes);
+        if let Some(now) = self.memory.pressure() {
+            self.reserved_peak = self.reserved_peak.max(now.reserved);
+            self.send(&FromTrainer::Memory {
+                allocated_mib: mib(now.allocated),
+                reserved_mib: mib(now.reserved),
+                free_mib: Some(mib(now.free)),
+                micro_batch: self.micro_batch,
+                graphs_per_s: self.graphs_per_s,
+            });
+        }
     }
 
     /// Writes a frame; after a failed write nothing more is tried.
@@ -72,18 +113,22 @@ impl<W: Write> Listener for Reporter<'_, W> {
         if due(&mut self.last_report, REPORT_EVERY) {
             let waiting = self.pending.take().filter(|_| !last_of_epoch);
             let report = waiting.unwrap_or_else(report);
+            self.graphs_per_s = report.graphs_per_s;
             self.send(&FromTrainer::Epoch(report));
         } else if last_of_epoch {
             self.pending = Some(report());
         }
-        if due(&mut self.last_memory, MEMORY_EVERY)
-            && let Some(resident) = memory_now()
-        {
-            self.send(&FromTrainer::Memory { allocated_mib: resident, reserved_mib: resident });
+        if due(&mut self.last_memory, MEMORY_EVERY) {
+            self.tell_memory();
         }
     }
 
+    fn micro_batch(&mut self, graphs: u32) {
+        self.micro_batch = graphs;
+    }
+
     fn batch_adjusted(&mut self, from: u32, to: u32, accumulation: u32, reason: &str) {
+        self.micro_batch = to;
         self.send(&FromTrainer::BatchAdjusted { from, to, accumulation, reason: reason.to_owned() });
     }
 

@@ -8,6 +8,7 @@ use crate::batch::GraphBatch;
 use crate::fit::Share;
 use crate::fit::listener::Silent;
 use crate::fit::testing::{gat, set};
+use crate::memory::Memory;
 use crate::phase::gat_fit::GatTrainee;
 
 /// A classifier whose validation losses are given, and whose training loss can be spoilt from an epoch on.
@@ -57,7 +58,9 @@ fn options(epochs: u32, patience: u32) -> FitOptions {
         semantic: FitSemantic { epochs, patience, batch_size: 4, ..FitSemantic::default() },
         seed: 1,
         device: Device::Cpu,
-        micro_batch_max: 64,
+        micro_batch: 64,
+        memory: Memory::unwatched(),
+        checkpoint_every: None,
         eval_batch: 64,
         checkpoint_every_epochs: 1,
     }
@@ -177,6 +180,43 @@ fn a_stop_during_validation_is_heard_and_nothing_of_the_epoch_is_lost() {
     let summary = fit(&trainee, data, &options, &mut progress, &mut Silent).unwrap();
     assert_eq!(summary, expected);
     assert!(same(&trainee.variables(), &crate::fit::trainee::named(&whole.store)));
+}
+
+/// With a checkpoint after each step, any of which a fit can go on from: weights, history and the best epoch are
+/// those of one that nothing happened to.
+#[test]
+fn checkpoints_within_an_epoch_lead_to_the_same_end() {
+    let set = set(12);
+    let pool: Vec<u32> = (0..12).collect();
+    // Without validation the sums of training losses decide, which must be rounded alike.
+    let data = TrainData { train: &set, train_pool: &pool, val: &set, val_pool: &[] };
+    let semantic = GatSemantic::of_size(ModelSize::Small);
+    let start = deep_copy(&crate::fit::trainee::named(&gat().store));
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, from: Option<&std::path::Path>, checkpoint_every: Option<Duration>| {
+        let gat = gat();
+        copy_into(&crate::fit::trainee::named(&gat.store), &start).unwrap();
+        let trainee = GatTrainee::new(&gat, &semantic, &set.label, None);
+        let options = FitOptions { checkpoint_every_epochs: 0, checkpoint_every, ..options(2, 0) };
+        let mut progress = PhaseProgress::open(&dir.path().join(name), "f".to_owned(), from).unwrap();
+        let resumes = progress.resume_epoch();
+        let summary = fit(&trainee, data, &options, &mut progress, &mut Silent).unwrap();
+        (summary, deep_copy(&trainee.variables()), resumes)
+    };
+    let (expected, weights, _) = run("whole", None, None);
+    let (summary, same_weights, _) = run("saved", None, Some(Duration::ZERO));
+    assert_eq!(summary, expected);
+    assert!(same(&weights, &same_weights));
+    let mut within = 0;
+    for newest in std::fs::read_dir(dir.path().join("saved")).unwrap() {
+        let newest = newest.unwrap().path();
+        let name = format!("after-{}", newest.file_name().unwrap().to_string_lossy());
+        let (summary, resumed, epoch) = run(&name, Some(&newest), None);
+        within += u32::from(epoch.is_some());
+        assert_eq!(summary, expected, "{}", newest.display());
+        assert!(same(&weights, &resumed), "{}", newest.display());
+    }
+    assert!(within > 0, "no checkpoint within an epoch was kept");
 }
 
 #[test]

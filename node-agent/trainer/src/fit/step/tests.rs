@@ -9,6 +9,7 @@ use crate::batch::GraphBatch;
 use crate::fit::listener::Silent;
 use crate::fit::testing::{gat, set};
 use crate::fit::{Evaluator, StopRequest, Validation, trainee};
+use crate::memory::{DeviceMemory, Memory, Pressure};
 use crate::nn::gat::Gat;
 use crate::optim::{AdamConfig, WeightDecay};
 use crate::phase::gat_fit::GatTrainee;
@@ -85,7 +86,7 @@ fn accumulated_micro_batches_give_the_gradient_of_the_whole_batch() {
     let mut loader = Loader::new(Device::Cpu);
     let mut step = |micro: u32| {
         // Learning rate 0: the weights stay, the gradients of the step are there to be looked at.
-        let mut stepper = Stepper::new(13, micro, 0.0, trainee.variables());
+        let mut stepper = Stepper::new(13, micro, 0.0, trainee.variables(), Memory::unwatched());
         let loss = stepper.step(&trainee, &mut adam, &mut loader, task(&set, &chosen), &mut Silent).unwrap();
         (loss.double_value(&[]), grads(&gat))
     };
@@ -110,7 +111,7 @@ fn out_of_memory_halves_the_micro_batch_and_repeats_the_step() {
     let inner = GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None);
     let cramped = Cramped { inner, holds: 4, refused: Cell::new(0) };
     let mut heard = Heard::default();
-    let mut stepper = Stepper::new(16, 16, 1.0, cramped.variables());
+    let mut stepper = Stepper::new(16, 16, 1.0, cramped.variables(), Memory::unwatched());
     let mut loader = Loader::new(Device::Cpu);
     let mut adam = adam(&gat);
     let _ = stepper.step(&cramped, &mut adam, &mut loader, task(&set, &chosen), &mut heard).unwrap();
@@ -130,7 +131,7 @@ fn a_single_graph_that_does_not_fit_ends_the_fit() {
     let cramped = Cramped { inner, holds: 0, refused: Cell::new(0) };
     let mut heard = Heard::default();
     let mut adam = adam(&gat);
-    let refused = Stepper::new(2, 2, 1.0, cramped.variables()).step(
+    let refused = Stepper::new(2, 2, 1.0, cramped.variables(), Memory::unwatched()).step(
         &cramped,
         &mut adam,
         &mut Loader::new(Device::Cpu),
@@ -140,4 +141,117 @@ fn a_single_graph_that_does_not_fit_ends_the_fit() {
     assert!(matches!(refused, Err(FitError::OutOfMemory { micro_batch: 1, .. })));
     assert_eq!(heard.1, [(2, true), (1, false)]);
     assert_eq!(adam.steps_done(), 0);
+}
+
+/// A card that is scripted: a graph takes ten bytes, and so much may be taken.
+#[derive(Clone)]
+struct Card(std::rc::Rc<CardState>);
+
+struct CardState {
+    budget: u64,
+    peak: Cell<u64>,
+    reserved: Cell<u64>,
+    /// What is left reserved after cached blocks were given back.
+    stubborn: u64,
+    released: Cell<u32>,
+}
+
+fn card(budget: u64, reserved: u64, stubborn: u64) -> Card {
+    let (peak, released) = (Cell::new(0), Cell::new(0));
+    Card(std::rc::Rc::new(CardState { budget, peak, reserved: Cell::new(reserved), stubborn, released }))
+}
+
+impl DeviceMemory for Card {
+    fn pressure(&self) -> Option<Pressure> {
+        Some(Pressure { allocated: 100, reserved: self.0.reserved.get(), free: 1 << 40 })
+    }
+    fn peak(&self) -> Option<u64> {
+        Some(self.0.peak.get())
+    }
+    fn forget_peak(&self) {
+        self.0.peak.set(0);
+    }
+    fn release(&self) {
+        self.0.released.set(self.0.released.get() + 1);
+        self.0.reserved.set(self.0.stubborn);
+    }
+    fn budget(&self) -> Option<u64> {
+        Some(self.0.budget)
+    }
+}
+
+/// A classifier on that card.
+struct OnCard<'a>(Cramped<'a>, Card);
+
+impl Trainee for OnCard<'_> {
+    fn name(&self) -> &'static str {
+        "gat"
+    }
+    fn variables(&self) -> BTreeMap<String, Tensor> {
+        self.0.variables()
+    }
+    fn imbalance(&self) -> Imbalance {
+        Imbalance::None
+    }
+    fn class_weight(&self) -> Option<[f32; 2]> {
+        self.0.class_weight()
+    }
+    fn loss(&self, chosen: &[u32], batch: &GraphBatch, share: &Share) -> Tensor {
+        let peak = &self.1.0.peak;
+        peak.set(peak.get().max(100 + 10 * batch.n_graphs as u64));
+        self.0.loss(chosen, batch, share)
+    }
+    fn validate(&self, _: &mut Evaluator<'_>, _: &GraphSet, _: &[u32]) -> Result<Validation, FitError> {
+        unreachable!("a measurement does not validate")
+    }
+}
+
+/// Found from `start`, at an effective batch of 32, on a card that holds `holds` graphs at most.
+fn measured(start: u32, budget: u64, holds: i64) -> (u32, Heard) {
+    let (gat, set) = (gat(), set(40));
+    let pool: Vec<u32> = (0..40).collect();
+    let before = trainee::deep_copy(&trainee::named(&gat.store));
+    let inner = GatTrainee::new(&gat, &GatSemantic::of_size(ModelSize::Small), &set.label, None);
+    let card = card(budget, 0, 0);
+    let on_card = OnCard(Cramped { inner, holds, refused: Cell::new(0) }, card.clone());
+    let mut stepper = Stepper::new(32, start, 1.0, on_card.variables(), Memory::new(card.clone()));
+    let (mut adam, mut loader, mut heard) = (adam(&gat), Loader::new(Device::Cpu), Heard::default());
+    stepper.measure(&on_card, &mut adam, &mut loader, (&set, &pool), &mut heard).unwrap();
+    assert!(card.0.released.get() > 0, "blocks of the largest try are given back");
+    assert_eq!(adam.steps_done(), 0);
+    let after = trainee::named(&gat.store);
+    assert!(before.iter().all(|(name, tensor)| tensor.equal(&after[name])), "a measurement leaves no trace");
+    let zero = |t: &Tensor| {
+        !t.grad().defined() || f64::try_from(t.grad().abs().sum(tch::Kind::Double)).unwrap() == 0.0
+    };
+    assert!(after.values().all(zero));
+    (stepper.micro_batch(), heard)
+}
+
+#[test]
+fn the_batch_is_measured_and_not_guessed() {
+    let (found, heard) = measured(2, 1 << 30, 100);
+    assert_eq!((found, heard.0), (32, vec![(2, 32, 1)]), "up to the effective batch");
+    let target = |graphs: f64| ((100.0 + 10.0 * graphs) / TARGET_SHARE) as u64 + 1;
+    let (found, heard) = measured(2, target(20.0), 100);
+    assert_eq!((found, heard.0), (20, vec![(2, 20, 2)]), "up to the share of the reservation");
+    let (found, _) = measured(32, target(10.0), 100);
+    assert_eq!(found, 10, "down to it");
+    let (found, heard) = measured(32, 1 << 30, 11);
+    assert!((8..=11).contains(&found), "down to what the card gives: {found}");
+    assert!(heard.1.is_empty(), "a refused measurement is no failure");
+}
+
+#[test]
+fn pressure_first_costs_the_cache_and_then_half_of_the_batch() {
+    let gat = gat();
+    let ease = |card: &Card| {
+        let mut stepper = Stepper::new(16, 16, 1.0, trainee::named(&gat.store), Memory::new(card.clone()));
+        let mut heard = Heard::default();
+        stepper.ease(&mut heard);
+        (stepper.micro_batch(), card.0.released.get(), heard.0.len())
+    };
+    assert_eq!(ease(&card(1000, 900, 900)), (16, 0, 0), "within the reservation");
+    assert_eq!(ease(&card(1000, 1100, 900)), (16, 1, 0), "the cache was all");
+    assert_eq!(ease(&card(1000, 1100, 1050)), (8, 1, 1));
 }

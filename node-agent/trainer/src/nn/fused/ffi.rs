@@ -67,6 +67,9 @@ unsafe extern "C" {
         decay: f64,
         decoupled: bool,
     ) -> *mut c_char;
+    pub fn shim_device_memory(index: i32, out: *mut i64) -> *mut c_char;
+    pub fn shim_device_forget_peak(index: i32) -> *mut c_char;
+    pub fn shim_device_release() -> *mut c_char;
 }
 
 /// Turns the answer of a function into a result and frees its text.

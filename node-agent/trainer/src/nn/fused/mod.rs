@@ -5,11 +5,13 @@
 //! |--|--|
 //! | [`Kernels`] | which of the two a model uses |
 //! | `ops` | safe wrappers: graph attention layer, normalisation, wide heads, Adam |
+//! | [`device`] | what libtorch's allocator says of a CUDA device |
 //! | `ffi` | the C interface and nothing else |
 //! | [`Dropout`] | dropout by hash of (seed, row, column): the same mask on both paths |
 //!
 //! The plain path is the reference: tests hold every fused operation against it, values and gradients.
 
+pub mod device;
 mod dropout;
 mod ffi;
 mod ops;
