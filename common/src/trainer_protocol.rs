@@ -86,11 +86,13 @@ pub struct TrainerTuning {
     pub precision: Precision,
     /// Graphs on the device at once to begin with. On a card the trainer measures how many fit into the budget;
     /// gradient accumulation keeps the effective batch.
+    #[serde(alias = "micro_batch_max")]
     pub micro_batch: u32,
     /// Reserved for this attempt by the agent's ledger.
     pub memory_budget_mib: Mib,
     pub checkpoint_every_epochs: u32,
     /// Within an epoch, too, once so long has passed since the last one; 0 = at ends of epochs only.
+    #[serde(default)]
     pub checkpoint_every_minutes: u32,
     /// Malformed lines of one capture that are skipped before it is refused.
     pub bad_lines_per_file_max: u32,

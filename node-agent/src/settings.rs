@@ -98,7 +98,8 @@ pub fn facts(config: &Config, sample: DeviceSample) -> DeviceFacts {
     }
 }
 
-/// What an attempt may use on its device, with at most `most` graphs at once there. `devices` share the cores of the machine.
+/// What an attempt may use on its device, beginning with at most `most` graphs at once there. `devices` share the
+/// cores of the machine.
 pub fn tuning(
     config: &Config,
     spec: &JobSpec,
@@ -116,6 +117,6 @@ pub fn tuning(
         DeviceKind::Gpu => Device::Cuda(0),
     };
     let usual = spec.tuning.on_device(device, profile, share, budget);
-    let micro_batch_max = most.map_or(usual.micro_batch_max, |most| most.min(usual.micro_batch_max));
-    TrainerTuning { micro_batch_max, ..usual }
+    let micro_batch = most.map_or(usual.micro_batch, |most| most.min(usual.micro_batch));
+    TrainerTuning { micro_batch, ..usual }
 }

@@ -6,11 +6,11 @@ use common::digest::Digest;
 use common::ids::{Attempt, ChainId, Incarnation, JobId, JobName, Phase};
 use common::job_key::{JobInputs, JobKey, ParentResult};
 use common::messages::{
-    DeviceKind, DeviceReport, Event, ForeignUse, JobOffer, NodeBeat, RunningReport, Waits, WaitsFor,
+    Ceiling, DeviceKind, DeviceReport, Event, ForeignUse, JobOffer, NodeBeat, RunningReport, Waits, WaitsFor,
 };
 use common::plan::{Decision, JobSpec, MemoryNeed, ModelNeed, Plan, PlanOptions, PlannedJob, RunReason};
 use common::registry::{CommittedRef, RegistryEntry};
-use common::slot::{Cause, Failure, Place, Slot, SlotState};
+use common::slot::{Cause, Failure, Place, Slot, SlotState, Yield};
 use common::trainer_protocol::{
     Device, Done, EpochReport, FailureKind, FromTrainer, PROTOCOL_VERSION, Precision, Stage, Start,
     ToTrainer, TrainerTuning,
@@ -71,6 +71,7 @@ pub fn spec() -> JobSpec {
             workers: Some(4),
             threads: Some(2),
             checkpoint_every_epochs: 5,
+            checkpoint_every_minutes: 10,
             bad_lines_per_file_max: 100,
         },
         need: MemoryNeed {
@@ -82,6 +83,7 @@ pub fn spec() -> JobSpec {
                 model: "NVIDIA GeForce RTX 4090".into(),
                 mib: Mib(5120),
                 basis: "measured".into(),
+                micro_batch_max: Some(128),
             }],
             policy: PlacementPolicy::Compact,
         },
@@ -125,6 +127,7 @@ pub fn chain() -> ChainRecord {
         past: vec![past.clone()],
         retries: BTreeMap::from([(Cause::Infrastructure, 1), (Cause::OutOfMemory, 2)]),
         expected_ms: 2_100_000,
+        paused: Some("by hand".into()),
     };
     ChainRecord {
         id: ChainId { plan: id().plan, dataset: name().dataset },
@@ -162,6 +165,7 @@ pub fn offer() -> JobOffer {
         parents: BTreeMap::from([(Phase::Teacher, committed())]),
         traceparent: Some(TRACE.into()),
         lease_ms: 30_000,
+        micro_batch_max: Some(64),
     }
 }
 
@@ -206,6 +210,12 @@ pub fn beat() -> NodeBeat {
                 left_ms: Some(90_000),
             }),
         }],
+        ceilings: vec![Ceiling {
+            phase: Phase::Teacher,
+            shape: Digest::of(b"shape"),
+            device_model: "NVIDIA GeForce RTX 4090".into(),
+            micro_batch: 32,
+        }],
     }
 }
 
@@ -223,8 +233,12 @@ pub fn event() -> Event {
 
 pub fn slots() -> Vec<(&'static str, Slot)> {
     let place = place();
-    let failure =
-        Failure { cause: Cause::OutOfMemory, message: "CUDA out of memory".into(), checkpointed: true };
+    let failure = Failure {
+        cause: Cause::OutOfMemory,
+        message: "CUDA out of memory".into(),
+        checkpointed: true,
+        trained_ms: Some(60_000),
+    };
     let states = [
         ("offered", SlotState::Offered { place: place.clone() }),
         ("declined", SlotState::Declined { place: place.clone(), reason: "no room".into() }),
@@ -235,6 +249,8 @@ pub fn slots() -> Vec<(&'static str, Slot)> {
                 incarnation: Incarnation(7),
                 beat: 9,
                 stage: Stage::Training,
+                checkpointed: true,
+                yields: Some(Yield { because: "a drain".into(), grace_ms: 60_000 }),
             },
         ),
         (
@@ -262,9 +278,10 @@ pub fn to_trainer() -> Vec<(&'static str, ToTrainer)> {
             threads: 4,
             workers: 8,
             precision: Precision::Bf16,
-            micro_batch_max: 4096,
+            micro_batch: 4096,
             memory_budget_mib: Mib(6144),
             checkpoint_every_epochs: 5,
+            checkpoint_every_minutes: 10,
             bad_lines_per_file_max: 100,
         },
         scratch_dir: "/scratch/a2".into(),
@@ -299,7 +316,16 @@ pub fn from_trainer() -> Vec<(&'static str, FromTrainer)> {
         ("ready", FromTrainer::Ready { protocol: PROTOCOL_VERSION, pid: 4711, versions }),
         ("stage", FromTrainer::Stage(Stage::Evaluating)),
         ("epoch", FromTrainer::Epoch(epoch)),
-        ("memory", FromTrainer::Memory { allocated_mib: Mib(100), reserved_mib: Mib(200) }),
+        (
+            "memory",
+            FromTrainer::Memory {
+                allocated_mib: Mib(100),
+                reserved_mib: Mib(200),
+                free_mib: Some(Mib(300)),
+                micro_batch: 64,
+                graphs_per_s: 600.0,
+            },
+        ),
         (
             "batch_adjusted",
             FromTrainer::BatchAdjusted {

@@ -97,6 +97,7 @@ impl Run {
             Effect::Verify { key, attempt, .. } => {
                 self.news.push_back(Event::Verified { key, attempt, outcome: Verified::Whole });
             }
+            Effect::Quarantine { .. } => unreachable!("nothing fails here"),
             Effect::Publish { entry, .. } => self.take(Event::RegistrySeen { entry, revision }),
         }
     }
@@ -110,6 +111,8 @@ impl Run {
             incarnation: Incarnation(1),
             beat: 1,
             stage: Stage::Training,
+            checkpointed: false,
+            yields: None,
         };
         let manifest = Digest::of(format!("{key} {attempt:?}").as_bytes());
         let done = SlotState::Finished { place, manifest, duration_ms: 1 };

@@ -132,7 +132,7 @@ fn a_cancelled_job_that_is_tried_again_has_one_holder() {
 fn progress_fills_the_budgets_of_bad_luck_up_and_no_others() {
     let (mut world, plan) = world();
     let retries = |world: &World| world.record(&plan, "a").jobs[&Phase::Teacher].retries.clone();
-    let mut attempt = |world: &mut World, cause, checkpointed| {
+    let attempt = |world: &mut World, cause, checkpointed| {
         world.pass(Millis::from_secs(300));
         let key = world.key(&plan, "a/teacher");
         world.hold(key, 0);

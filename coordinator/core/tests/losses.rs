@@ -52,7 +52,14 @@ fn says_it_runs(world: &mut World, plan: &Plan, key: JobKey, attempt: u32) {
 
 fn held(plan: &Plan, attempt: u32) -> Slot {
     let place = World::place("n1", "GPU-0", 8192);
-    let state = SlotState::Held { place, incarnation: Incarnation(1), beat: 7, stage: Stage::Training };
+    let state = SlotState::Held {
+        place,
+        incarnation: Incarnation(1),
+        beat: 7,
+        stage: Stage::Training,
+        checkpointed: false,
+        yields: None,
+    };
     Slot { job: teacher(plan), attempt: Attempt(attempt), offer: 1, state }
 }
 

@@ -109,7 +109,7 @@ async fn what_ran_out_of_memory_is_remembered_for_the_next_attempt_and_the_next_
     world.offer(&first).await;
     let manifest = world.until_finished(&first).await;
     let used = |name: &str, manifest: &common::manifest::Manifest| manifest.made.tuning_used[name].clone();
-    assert_eq!(used("micro_batch_max", &manifest), "4096", "as the card's profile says");
+    assert_eq!(used("micro_batch", &manifest), "4096", "as the card's profile says");
     assert_eq!(used("micro_batch_ceiling", &manifest), "32", "half of what ran out");
     let beat = world.beat("a ceiling", |beat| !beat.ceilings.is_empty()).await;
     let ceiling = &beat.ceilings[0];
@@ -123,12 +123,12 @@ async fn what_ran_out_of_memory_is_remembered_for_the_next_attempt_and_the_next_
     let second = on_card(&world, "second", 1, json!({ "epochs": 1 }));
     world.offer(&second).await;
     let manifest = world.until_finished(&second).await;
-    assert_eq!(used("micro_batch_max", &manifest), "32");
+    assert_eq!(used("micro_batch", &manifest), "32");
     // What others found out comes with the offer.
     let mut third = on_card(&world, "third", 1, json!({ "epochs": 1 }));
     third.micro_batch_max = Some(16);
     world.offer(&third).await;
     let manifest = world.until_finished(&third).await;
-    assert_eq!(used("micro_batch_max", &manifest), "16");
+    assert_eq!(used("micro_batch", &manifest), "16");
     assert!(!manifest.made.tuning_used.contains_key("micro_batch_ceiling"), "nothing ran out this time");
 }

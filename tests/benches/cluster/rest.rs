@@ -73,6 +73,7 @@ async fn beats(link: SharedBus, number: usize, agents: usize) {
             closed_because: None,
             devices: (0..CARDS).map(|card| device(number, card)).collect(),
             running: Vec::new(),
+            ceilings: Vec::new(),
         };
         let bytes = Bytes::from(wire::encode(&beat).expect("a beat encodes"));
         link.publish(&subject, Headers::new(), bytes).await.expect("the server stays");

@@ -175,7 +175,7 @@ impl Trainer {
             metrics: BTreeMap::from([("fake.test.f1".to_owned(), model.score())]),
             tuning_used: BTreeMap::from([
                 ("threads".to_owned(), self.start.tuning.threads.to_string()),
-                ("micro_batch_max".to_owned(), self.start.tuning.micro_batch_max.to_string()),
+                ("micro_batch".to_owned(), self.start.tuning.micro_batch.to_string()),
             ]),
             peak_memory_mib: Some(Mib(100)),
         }));

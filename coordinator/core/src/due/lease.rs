@@ -68,7 +68,10 @@ fn is_taken(state: &SlotState) -> bool {
 /// record as it is: another one that takes over begins anew.
 fn waited(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(ChainRecord, Vec<Note>)> {
     let limit = state.options.queue_timeout;
-    if limit == Millis(0) || job.job.paused.is_some() || now.since(job.chain.seen_at) < limit.plus(job.backoff) {
+    if limit == Millis(0)
+        || job.job.paused.is_some()
+        || now.since(job.chain.seen_at) < limit.plus(job.backoff)
+    {
         return None;
     }
     let name = &job.job.spec.name;
