@@ -41,14 +41,16 @@ impl Trained {
         teacher.gat.arch = GatArch::of_size(ModelSize::Small);
         let fit = FitSemantic { epochs: 2, batch_size: 32, ..FitSemantic::default() };
         (teacher.vgae.fit, teacher.gat.fit) = (fit.clone(), fit);
-        let teacher = PhaseSemantic::Teacher { data: DataSemantic::default(), teacher };
+        // A profile that is known before half of a short capture has been heard.
+        let data = DataSemantic { profile_messages: 300, ..DataSemantic::default() };
+        let teacher = PhaseSemantic::Teacher { data: data.clone(), teacher };
         let fusion = FusionSemantic {
             episodes: 5,
             samples_per_episode: 500,
             states_from: StatesFrom::Teacher,
             ..FusionSemantic::default()
         };
-        let fusion = PhaseSemantic::Fusion { data: DataSemantic::default(), fusion };
+        let fusion = PhaseSemantic::Fusion { data, fusion };
         let train = |phase, semantic, scratch: &str, parents| {
             let order = Order {
                 phase,
