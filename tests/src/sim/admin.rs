@@ -237,6 +237,11 @@ fn resume(w: &mut World) {
         return w.after(2_000, Ev::Admin(AdminEv::Resume));
     }
     w.admin.open -= 1;
+    resume_all(w);
+}
+
+/// A bus that forgot may have forgotten that something was resumed.
+pub fn resume_all(w: &mut World) {
     for (id, (revision, record)) in w.bus.chains.clone() {
         if let Some((resumed, _)) = by_hand::resume(&record, &Phase::ALL) {
             w.trace(|| format!("admin: resumes {id}"));

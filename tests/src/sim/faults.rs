@@ -3,7 +3,7 @@
 use super::World;
 use super::queue::{Actor, Ev, Msg};
 use super::rng::Rng;
-use super::{agent, bus, coordinator, losses};
+use super::{admin, agent, bus, coordinator, losses};
 use common::node::{DecidedBy, NodeRecord, NodeStanding};
 use common::units::UnixMs;
 use std::sync::Arc;
@@ -243,6 +243,7 @@ pub fn happen(w: &mut World, fault: Fault) {
             let closed = |n: &usize| is_closed(w, *n);
             let closed: Vec<usize> = (0..w.nodes.len()).filter(closed).collect();
             closed.into_iter().for_each(|n| decide(w, n, NodeStanding::Open));
+            admin::resume_all(w);
             w.after(30_000, Ev::Fault(Fault::OpenAll));
         }
         Fault::BusDown { for_ms } => w.bus.go_down(w.now, for_ms),
