@@ -145,6 +145,7 @@ pub fn apply(state: &mut State, now: Millis, event: Event) -> Result<Changed, Re
         },
         Event::Loaded => {
             state.loaded = true;
+            state.loaded_at = now;
             Ok(Changed::Yes)
         }
         Event::Beat { beat } => beat_heard(state, now, *beat),

@@ -19,6 +19,8 @@ pub struct State {
     pub options: Options,
     /// All buckets have been read to their end once; before that nothing is decided.
     pub loaded: bool,
+    /// Since when: nodes may have had no time yet to say what they work for.
+    pub loaded_at: Millis,
     /// The bus answers. While it does not, silence proves nothing and no lease runs out.
     pub bus_up: bool,
     pub plans: BTreeMap<PlanId, Plan>,
@@ -109,6 +111,7 @@ impl State {
         State {
             options,
             loaded: false,
+            loaded_at: Millis(0),
             bus_up: true,
             plans: BTreeMap::new(),
             chains: BTreeMap::new(),

@@ -107,7 +107,10 @@ fn a_number_that_was_used_is_not_offered_again() {
     forget_slot(&mut world, key);
     world.tell(Event::AttemptUsed { key, attempt: Attempt(3) });
     world.settle();
-    assert_eq!(world.slot(key).attempt, Attempt(4));
+    let open = |world: &World| world.record(&plan, "hcrl_sa").jobs[&Phase::Teacher].open_attempt();
+    assert_eq!(open(&world), Some(Attempt(1)), "its holder may not have had time to say so");
+    world.pass(world.state.options.unreachable.plus(Millis(1)));
+    assert_eq!((open(&world), world.slot(key).attempt), (Some(Attempt(4)), Attempt(4)));
     assert!(world.record(&plan, "hcrl_sa").jobs[&Phase::Teacher].past.is_empty(), "nothing has failed");
     world.hold(key, 0);
     world.tell(Event::AttemptUsed { key, attempt: Attempt(4) });

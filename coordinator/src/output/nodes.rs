@@ -179,7 +179,7 @@ mod tests {
         let open = record("n8", NodeStanding::Open);
         let decided = [drain, away, open].map(|r| (r.node.clone(), r)).into();
         let text = table(&[beat], &decided, UnixMs(180_000));
-        assert!(text.contains("draining, 2 min ago: new driver (nothing is left there)"), "{text}");
-        assert!(text.ends_with("n9 is away; cordoned, 2 min ago: new driver\n"), "{text}");
+        assert!(text.contains("draining, 2 min 00 s ago: new driver (nothing is left there)"), "{text}");
+        assert!(text.ends_with("n9 is away; cordoned, 2 min 00 s ago: new driver\n"), "{text}");
     }
 }

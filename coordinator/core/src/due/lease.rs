@@ -14,7 +14,7 @@ use common::units::Millis;
 /// The record after the open attempt ended without a result.
 pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(ChainRecord, Vec<Note>)> {
     let seen = state.slots.get(&job.key);
-    if let Some(used) = used_unseen(state, job, seen) {
+    if let Some(used) = used_unseen(state, now, job, seen) {
         return transition::raise_attempt(&job.chain.record, job.phase, used.next());
     }
     let Some(seen) = seen else { return waited(state, now, job) };
@@ -53,7 +53,12 @@ pub(super) fn ended(state: &State, now: Millis, job: &OpenJob<'_>) -> Option<(Ch
 
 /// An attempt, this one or a later one, that has left something in the store though its slot says that nobody
 /// runs it: the bus has lost the slot's newest writes. A number that was used is not offered again.
-fn used_unseen(state: &State, job: &OpenJob<'_>, seen: Option<&SlotSeen>) -> Option<Attempt> {
+///
+/// Not before every node in reach has had time to say that it works for the key: then it writes its slot anew.
+fn used_unseen(state: &State, now: Millis, job: &OpenJob<'_>, seen: Option<&SlotSeen>) -> Option<Attempt> {
+    if now.since(state.loaded_at) <= state.options.unreachable {
+        return None;
+    }
     let used = state.used.get(&job.key).copied().filter(|used| *used >= job.attempt)?;
     let runs = seen.is_some_and(|s| s.slot.attempt >= job.attempt && is_taken(&s.slot.state));
     (!runs).then_some(used)

@@ -243,7 +243,8 @@ impl CaptureBuilder {
         }
         self.edges.build(window, &self.nodes, &mut self.out);
         let labels = window.iter().fold(0, |any, transition| any | transition.label);
-        if let Some(relative) = &mut self.relative {
+        // Only varied copies ask, and a bus may be listened to for days.
+        if let Some(relative) = self.relative.as_mut().filter(|relative| relative.variation.is_some()) {
             relative.has_added.push(labels & ADDED != 0);
         }
         self.out.close_graph(labels & !ADDED, 0, window[0].timestamp_s)
