@@ -79,6 +79,8 @@ pub struct SlotEntry {
     pub written_at: u64,
     /// The value before, and when it was written.
     pub before: Option<(Revision, Slot, u64)>,
+    /// Times of all its writes, oldest first.
+    pub writes: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -242,9 +244,11 @@ fn put_slot(w: &mut World, key: JobKey, slot: Slot, expected: Option<Revision>) 
     }
     writes::slot(w, &key, known.as_ref().map(|e| &e.slot), &slot);
     let revision = w.bus.next_revision();
-    let before = known.map(|e| (e.revision, e.slot, e.written_at));
     let written_at = w.now;
-    w.bus.slots.insert(key, SlotEntry { revision, slot, written_at, before });
+    let mut writes = known.as_ref().map_or(Vec::new(), |e| e.writes.clone());
+    writes.push(written_at);
+    let before = known.map(|e| (e.revision, e.slot, e.written_at));
+    w.bus.slots.insert(key, SlotEntry { revision, slot, written_at, before, writes });
     w.record(2, revision);
     notify(w, WatchKey::Slot(key));
     Reply::Written(revision)

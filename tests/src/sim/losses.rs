@@ -20,7 +20,10 @@ pub fn slots(w: &mut World, newest_ms: u64) {
         w.history.mark("a slot was lost");
         if let Some((revision, slot, written_at)) = before.filter(|(.., at)| *at < since) {
             w.history.mark("a slot went back in time");
-            w.bus.slots.insert(key, SlotEntry { revision, slot, written_at, before: None });
+            w.bus.slots.insert(
+                key,
+                SlotEntry { revision, slot, written_at, before: None, writes: vec![written_at] },
+            );
         }
     }
     w.bus.has_lost_slots = true;

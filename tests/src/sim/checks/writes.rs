@@ -113,14 +113,16 @@ fn lease(w: &mut World, name: &str, key: Option<JobKey>, message: &str, judged_a
         return;
     }
     let Some(entry) = key.and_then(|key| w.bus.slots.get(&key)) else { return };
-    // The write may land after a renewal that its decision could not know of.
-    let written_at = match &entry.before {
-        Some((.., earlier)) if entry.written_at > judged_at => *earlier,
-        _ => entry.written_at,
-    };
+    // The write may land after renewals that its decision could not know of, also one of the same moment.
+    let known = entry.writes.iter().rev().find(|at| **at < judged_at);
+    let written_at = known.copied().unwrap_or(entry.written_at);
     let silent_ms = w.bus.uptime(written_at, judged_at);
     if silent_ms < SILENCE_MS {
-        w.violated("a lease outlives its renewal", format!("{name}: ended after {silent_ms} ms of silence"));
+        let writes = entry.writes.clone();
+        w.violated(
+            "a lease outlives its renewal",
+            format!("{name}: ended at {judged_at} after {silent_ms} ms of silence, written at {writes:?}"),
+        );
     }
 }
 

@@ -51,7 +51,8 @@ pub struct Coordinator {
 }
 
 pub fn options() -> Options {
-    Options { backoff_max: Millis::from_secs(20), ..Options::default() }
+    // Few jobs run at once here: with the usual three hardly any node would be quarantined.
+    Options { backoff_max: Millis::from_secs(20), quarantine_after: 2, ..Options::default() }
 }
 
 pub fn now(w: &World, c: usize) -> Millis {
