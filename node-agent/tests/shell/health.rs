@@ -79,9 +79,10 @@ async fn a_fenced_trainers_card_is_free_when_the_driver_shows_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_driver_or_card_in_trouble_is_told_and_takes_nothing() {
     let world = world_with(&card(&[])).await;
-    show(&world, &json!({ "error": "NVML: Driver/library version mismatch" }));
-    // A driver that was in trouble from the start has not told its card yet.
     let told = |beat: &NodeBeat| beat.devices.iter().find(|d| d.id.as_str() == "GPU-a").cloned();
+    // A driver that is in trouble from the start has no card to tell of.
+    world.beat("the card", |beat| told(beat).is_some()).await;
+    show(&world, &json!({ "error": "NVML: Driver/library version mismatch" }));
     let fault = |beat: &NodeBeat| told(beat).and_then(|card| card.fault);
     let beat = world.beat("a fault", |beat| fault(beat).is_some()).await;
     assert!(fault(&beat).unwrap().contains("version mismatch"));
